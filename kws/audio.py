@@ -1,0 +1,123 @@
+"""From bytes or a file to a waveform: the only decoder in the tree."""
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import soundfile
+import soxr
+
+from kws.errors import AudioError
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+# Writers that do not know the length yet (pipes) put a placeholder there; libsndfile reads to the end then.
+_STREAMING_SIZE = 0x7FFFF000
+
+Source = Union[bytes, bytearray, str, "os.PathLike[str]"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a decoder accepts, so that one upload cannot take the memory of a service.
+
+    Args:
+        max_bytes: size of the encoded file.
+        max_seconds: length of the recording.
+        max_channels: channels of the recording.
+    """
+
+    max_bytes: int = 64 * 2**20
+    max_seconds: float = 600.0
+    max_channels: int = 64
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def decode(source: Source, sample_rate: int, limits: Limits = DEFAULT_LIMITS, name: str = "") -> np.ndarray:
+    """Decode WAV, FLAC, OGG or MP3 to a mono waveform; other rates are resampled, channels averaged.
+
+    Args:
+        source: encoded bytes, or the path of a file.
+        sample_rate: Hz, wanted.
+        limits: what is refused before it is decoded.
+        name: what to call the clip in messages; a path is its own name.
+    Returns:
+        [T] float32 in -1..1, mono, at `sample_rate`, T >= 1.
+    Raises:
+        AudioError: "not_found", "unreadable", "empty_audio", "too_large", "too_long", "unsupported_audio",
+            "truncated_audio" or "bad_samples" (NaN or infinite).
+    """
+    if isinstance(source, (bytes, bytearray)):
+        content, name = bytes(source), name or "upload"
+    else:
+        name = name or os.fspath(source)
+        content = _read(Path(source), name, limits)
+    if not content:
+        raise AudioError(f"{name}: 0 bytes; expected an audio file", "empty_audio")
+    if len(content) > limits.max_bytes:
+        raise AudioError(f"{name}: {len(content):,} bytes; the limit is {limits.max_bytes:,}", "too_large")
+    _check_riff_length(content, name)
+    samples, rate = _decode_samples(content, name, limits)
+    return _to_mono(samples, rate, sample_rate, name)
+
+
+def _read(path: Path, name: str, limits: Limits) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(limits.max_bytes + 1)
+    except FileNotFoundError:
+        raise AudioError(f"{name}: no such file", "not_found") from None
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read: {error.strerror}", "unreadable") from None
+
+
+def _check_riff_length(content: bytes, name: str) -> None:
+    """Refuse a WAV file whose data chunk promises more bytes than there are: libsndfile would cut it silently."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return
+    position = 12
+    while position + 8 <= len(content):
+        size = int.from_bytes(content[position + 4:position + 8], "little")
+        if content[position:position + 4] == b"data":
+            present = len(content) - position - 8
+            if present < size < _STREAMING_SIZE:
+                raise AudioError(f"{name}: {present:,} bytes of samples; its header promises {size:,}",
+                                 "truncated_audio")
+            return
+        position += 8 + size + size % 2
+
+
+def _decode_samples(content: bytes, name: str, limits: Limits) -> tuple[np.ndarray, int]:
+    """Decode to ([T, channels] float32, rate)."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.channels > limits.max_channels:
+                raise AudioError(f"{name}: {file.channels} channels; the limit is {limits.max_channels}")
+            samples = file.read(int(limits.max_seconds * file.samplerate) + 1, dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AudioError(f"{name}: not readable as audio ({reason}); expected WAV, FLAC, OGG or MP3") from None
+    if len(samples) > limits.max_seconds * rate:
+        raise AudioError(f"{name}: longer than the limit of {limits.max_seconds:g} s", "too_long")
+    return samples, rate
+
+
+def _to_mono(samples: np.ndarray, rate: int, sample_rate: int, name: str) -> np.ndarray:
+    """[T, channels] at `rate` -> [T'] at `sample_rate`."""
+    if len(samples) == 0:
+        raise AudioError(f"{name}: 0 samples; expected at least 1. Is the file truncated?", "empty_audio")
+    waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{name}: {np.count_nonzero(~np.isfinite(waveform))} NaN or infinite samples",
+                         "bad_samples")
+    if rate != sample_rate:
+        waveform = soxr.resample(waveform, rate, sample_rate, quality="HQ").astype(np.float32, copy=False)
+        if len(waveform) == 0:
+            raise AudioError(f"{name}: too short to resample from {rate:,} Hz", "empty_audio")
+    return np.clip(waveform, -1.0, 1.0)

@@ -1,0 +1,125 @@
+"""Variation for training: batched over clips, drawn from one generator, equal for equal seeds on every device.
+
+All draws are a few numbers per clip and are made on the CPU, so the same seed gives the same augmentation wherever
+the waveforms live; the work on samples is batched tensor arithmetic there.
+"""
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+_QUIETEST = 1e-4  # RMS below which a clip counts as silent: noise is then mixed in as if it were this loud
+
+
+def uniform(generator: torch.Generator, count: int, low: float, high: float) -> torch.Tensor:
+    """Draw [count] numbers from low..high."""
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def time_warp(waveforms: torch.Tensor, speed: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Play each clip at its own speed (rate and pitch together) and moved in time, by one linear interpolation.
+
+    Args:
+        waveforms: [B, T].
+        speed: [B], 1.1 plays 10 % faster, about the middle of the window.
+        shift: [B], samples by which the clip comes later; what leaves the window is lost, what enters is zero.
+    Returns:
+        [B, T].
+    """
+    num_samples = waveforms.shape[1]
+    middle = (num_samples - 1) / 2
+    times = torch.arange(num_samples, device=waveforms.device, dtype=waveforms.dtype) - middle
+    sources = (times - shift[:, None]) * speed[:, None]
+    grid = torch.stack([sources * (2 / num_samples), torch.zeros_like(sources)], dim=-1).unsqueeze(1)
+    return F.grid_sample(waveforms[:, None, None], grid, mode="bilinear", padding_mode="zeros",
+                         align_corners=False)[:, 0, 0]
+
+
+def mix_noise(waveforms: torch.Tensor, noise: torch.Tensor, snr_db: torch.Tensor) -> torch.Tensor:
+    """Add noise at a signal-to-noise ratio, measured as RMS over the whole window.
+
+    Args:
+        waveforms: [B, T].
+        noise: [B, T].
+        snr_db: [B]; infinity leaves a clip as it is.
+    Returns:
+        [B, T].
+    """
+    speech_rms = waveforms.square().mean(dim=1).sqrt().clamp_min(_QUIETEST)
+    noise_rms = noise.square().mean(dim=1).sqrt().clamp_min(_QUIETEST)
+    scale = speech_rms / noise_rms * 10 ** (-snr_db / 20)
+    return waveforms + scale[:, None] * noise
+
+
+def mask_bands(features: torch.Tensor, first: torch.Tensor, width: torch.Tensor, dim: int) -> torch.Tensor:
+    """Replace bands of each spectrogram by that spectrogram's mean (SpecAugment, arXiv:1904.08779, section 2).
+
+    Args:
+        features: [B, 1, M, F].
+        first: [B, masks] index of the first row or column of a band.
+        width: [B, masks] how many; 0 masks nothing.
+        dim: 2 masks mel bins, 3 masks frames.
+    Returns:
+        [B, 1, M, F].
+    """
+    positions = torch.arange(features.shape[dim], device=features.device)
+    inside = (positions >= first[..., None]) & (positions < (first + width)[..., None])
+    masked = inside.any(dim=1)[:, None, :, None] if dim == 2 else inside.any(dim=1)[:, None, None, :]
+    return torch.where(masked, features.mean(dim=(1, 2, 3), keepdim=True), features)
+
+
+class Augmenter:
+    """The random variation of training clips; its keyword arguments are the `augment` section of a configuration.
+
+    Args:
+        sample_rate: Hz.
+        shift_ms: largest move in time, each way.
+        speed: largest relative change of speed, each way.
+        gain_db: range of the change of level.
+        noise_probability: share of clips that noise is mixed into.
+        snr_db: range of the speech's level over that noise.
+        time_masks, time_mask_frames: SpecAugment bands over time and their greatest width in frames.
+        frequency_masks, frequency_mask_bins: likewise over mel bins.
+    """
+
+    def __init__(self, sample_rate: int, shift_ms: float, speed: float, gain_db: tuple[float, float],
+                 noise_probability: float, snr_db: tuple[float, float], time_masks: int, time_mask_frames: int,
+                 frequency_masks: int, frequency_mask_bins: int) -> None:
+        self.shift = shift_ms * sample_rate / 1000
+        self.speed = speed
+        self.gain_db = gain_db
+        self.noise_probability = noise_probability
+        self.snr_db = snr_db
+        self.masks = ((3, time_masks, time_mask_frames), (2, frequency_masks, frequency_mask_bins))
+
+    def waveforms(self, waveforms: torch.Tensor, noise: torch.Tensor | None,
+                  generator: torch.Generator) -> torch.Tensor:
+        """Vary speed, position, background and level of clips.
+
+        Args:
+            waveforms: [B, T] float32.
+            noise: [B, T] background to mix in, or None.
+            generator: on the CPU.
+        Returns:
+            [B, T], within -1..1.
+        """
+        count, device = len(waveforms), waveforms.device
+        speed = 1 + uniform(generator, count, -self.speed, self.speed)
+        shift = uniform(generator, count, -self.shift, self.shift)
+        gain = 10 ** (uniform(generator, count, *self.gain_db) / 20)
+        waveforms = time_warp(waveforms, speed.to(device), shift.to(device))
+        if noise is not None:
+            snr_db = uniform(generator, count, *self.snr_db)
+            snr_db[torch.rand(count, generator=generator) >= self.noise_probability] = torch.inf
+            waveforms = mix_noise(waveforms, noise, snr_db.to(device))
+        return (waveforms * gain.to(device)[:, None]).clamp(-1.0, 1.0)
+
+    def features(self, features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Mask random bands of time and frequency: [B, 1, M, F] -> same."""
+        for dim, masks, widest in self.masks:
+            if masks and widest:
+                shape, size = (len(features), masks), features.shape[dim]
+                width = torch.randint(min(widest, size) + 1, shape, generator=generator)
+                first = (torch.rand(shape, generator=generator) * (size - width + 1)).long()
+                features = mask_bands(features, first.to(features.device), width.to(features.device), dim)
+        return features

@@ -1,0 +1,75 @@
+"""What every command line of the project shares: verbosity, logging, one-line errors and exit codes."""
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Callable, Optional, Sequence
+
+from kws.errors import KwsError
+
+EXIT_OK, EXIT_BUG, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+logger = logging.getLogger("kws")
+
+
+def add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Add -v (progress in words) and -vv (debugging, with tracebacks)."""
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv adds tracebacks")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the configuration file and its overrides."""
+    parser.add_argument("config", type=Path, help="YAML file, for example configs/kws.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                        help="override a key, for example training.epochs=3; may be repeated")
+
+
+def start_logging(verbose: int, log_file: Optional[Path] = None) -> None:
+    """Send log lines to stderr (warnings; -v: information; -vv: everything) and, all of them, to a file."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(level)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    handlers: list[logging.Handler] = [console]
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_file, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(file)
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose >= 2 else logging.INFO)
+    logger.propagate = False
+
+
+def guard(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequence[str]] = None) -> int:
+    """Run a command; turn its faults into one line on stderr and an exit code.
+
+    Returns:
+        what `main` returned; 2 for bad input (KwsError, OSError), 130 after Ctrl-C, 1 for a bug of ours.
+    """
+    try:
+        return main(argv)
+    except KwsError as error:
+        return _report(str(error), EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        return _report("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        return EXIT_OK
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _report(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except Exception as error:  # the border of the program: nothing may leave it as a traceback
+        return _report(f"internal error: {type(error).__name__}: {error} (-vv shows where)", EXIT_BUG)
+
+
+def _report(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("traceback:", exc_info=True)
+    return code

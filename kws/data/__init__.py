@@ -1,0 +1,1 @@
+"""Recordings: from folders on disk to a checked, prepared store of clips."""

@@ -1,0 +1,87 @@
+"""Which clips make an epoch or an evaluation: keywords whole, `_unknown_` evenly over its words, `_silence_` drawn."""
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from kws.data.noise import NoiseBank
+from kws.data.store import PreparedStore
+from kws.labels import SILENCE, UNKNOWN
+
+_FULL_SCALE = np.float32(32768)
+
+
+class ClipDataset(Dataset):  # type: ignore[type-arg]
+    """A split as a `torch` dataset of labelled windows; equal for equal seeds.
+
+    Args:
+        store: the prepared store.
+        split: "training", "validation" or "testing".
+        unknown_ratio: `_unknown_` clips, as a multiple of the clips of an average keyword, drawn evenly over the
+            words; None takes every one once.
+        silence_ratio: `_silence_` clips drawn from the split's background noise, as such a multiple.
+        silence_gain_db: range of their level, drawn evenly in dB.
+        seed: of every draw.
+    """
+
+    def __init__(self, store: PreparedStore, split: str, unknown_ratio: float | None, silence_ratio: float,
+                 silence_gain_db: tuple[float, float], seed: int) -> None:
+        self._waveforms, self._label_set, self._seed = store.waveforms, store.labels, seed
+        self._row_labels = np.array([store.labels.index(label) for label in store.manifest["label"]], dtype=np.int64)
+        table = store.manifest[store.manifest["split"] == split]
+        unknown = table[table["label"] == UNKNOWN]
+        per_keyword = table["label"].isin(store.labels.keywords).sum() / len(store.labels.keywords)
+        self._always = table.index[table["label"] != UNKNOWN].to_numpy()
+        self._unknown = unknown
+        self._num_unknown = None if unknown_ratio is None else round(unknown_ratio * per_keyword)
+        self._noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1])
+        self._num_silence = round(silence_ratio * per_keyword) if self._noise else 0
+        self._silence_gain_db = silence_gain_db
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the `_unknown_` and `_silence_` clips of an epoch; an epoch's draw is always the same."""
+        rng = np.random.default_rng([self._seed, epoch])
+        unknown = self._unknown.index.to_numpy() if self._num_unknown is None \
+            else draw_evenly(self._unknown["word"], self._num_unknown, rng)
+        self.rows = np.concatenate([self._always, unknown])
+        self._silence = self._draw_silence(torch.Generator().manual_seed(int(rng.integers(2**62))))
+        silence = np.full(len(self._silence), self._label_set.index(SILENCE))
+        self.label_ids = np.concatenate([self._row_labels[self.rows], silence])
+
+    def _draw_silence(self, generator: torch.Generator) -> torch.Tensor:
+        """[count, T] windows of background noise at random levels."""
+        if self._noise is None:
+            return torch.empty(0, self._waveforms.shape[1])
+        low, high = self._silence_gain_db
+        gain_db = low + (high - low) * torch.rand(self._num_silence, 1, generator=generator)
+        return self._noise.draw(generator, self._num_silence) * 10 ** (gain_db / 20)
+
+    def __len__(self) -> int:
+        return len(self.label_ids)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Fetch a batch: `input_values` [B, T] float32 in -1..1 and `labels` [B] int64."""
+        positions = np.asarray(indices)
+        spoken = positions < len(self.rows)
+        waveforms = np.empty((len(positions), self._waveforms.shape[1]), dtype=np.float32)
+        waveforms[spoken] = self._waveforms[self.rows[positions[spoken]]] / _FULL_SCALE
+        waveforms[~spoken] = self._silence[positions[~spoken] - len(self.rows)]
+        return {"input_values": torch.from_numpy(waveforms), "labels": torch.from_numpy(self.label_ids[positions])}
+
+
+def draw_evenly(words: pd.Series, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` index values of `words` so that every word is drawn equally often, up to one.
+
+    A word's clips are drawn in random order and come again only when all of them have been drawn.
+    """
+    groups = [rows.to_numpy() for rows in words.groupby(words).groups.values()]
+    if not groups:
+        return np.empty(0, dtype=np.int64)
+    turns = -(-count // len(groups))
+    by_turn = np.stack([np.resize(rng.permutation(rows), turns) for rows in groups], axis=1)
+    return rng.permuted(by_turn, axis=1).reshape(-1)[:count].astype(np.int64)

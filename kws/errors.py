@@ -1,0 +1,59 @@
+"""Everything that can be wrong with what a user gave us. One sentence: where, what was found, what was expected."""
+from __future__ import annotations
+
+from typing import Sequence
+
+
+class KwsError(Exception):
+    """A fault of the input, not of the program.
+
+    Args:
+        message: one line for the user.
+        code: a stable slug for programs ("empty_audio", "bad_config", ...).
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message, code)  # all arguments, so that the error survives a process border
+        self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ConfigError(KwsError):
+    """A configuration that cannot be used; carries every problem found, not just the first.
+
+    Args:
+        source: the file, or the option, that holds the problems.
+        problems: one line each.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        super(KwsError, self).__init__(source, problems)
+        self.code = "bad_config"
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {problem}" for problem in self.problems)
+        return f"{self.args[0]}: {len(self.problems)} problem(s){lines}"
+
+
+class DataError(KwsError):
+    """A data folder, manifest or prepared store that cannot be used."""
+
+    def __init__(self, message: str, code: str = "bad_data") -> None:
+        super().__init__(message, code)
+
+
+class AudioError(KwsError):
+    """One clip that cannot be used."""
+
+    def __init__(self, message: str, code: str = "unsupported_audio") -> None:
+        super().__init__(message, code)
+
+
+class ModelError(KwsError):
+    """A model folder that cannot be used, or a model that answered nonsense."""
+
+    def __init__(self, message: str, code: str = "bad_model") -> None:
+        super().__init__(message, code)

@@ -1,0 +1,57 @@
+"""The labels of a model and their order. This module is the only place that fixes the order."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterator, Mapping, Sequence
+
+UNKNOWN = "_unknown_"
+SILENCE = "_silence_"
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Ordered, distinct labels: the keywords as configured, then `_unknown_`, then `_silence_`.
+
+    Args:
+        names: all labels in index order.
+
+    Raises:
+        ValueError: if a name is repeated or one of the two reserved labels is missing.
+    """
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"labels repeat: {self.names}")
+        if self.names[-2:] != (UNKNOWN, SILENCE):
+            raise ValueError(f"labels end with {self.names[-2:]}; expected {(UNKNOWN, SILENCE)}")
+
+    @classmethod
+    def from_keywords(cls, keywords: Sequence[str]) -> LabelSet:
+        """Build the label set of a spotter for these keywords."""
+        return cls((*keywords, UNKNOWN, SILENCE))
+
+    @classmethod
+    def from_id2label(cls, id2label: Mapping[int, str]) -> LabelSet:
+        """Read the label set back from a model's configuration."""
+        return cls(tuple(id2label[index] for index in range(len(id2label))))
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The labels that are words to spot."""
+        return self.names[:-2]
+
+    def label_of(self, word: str) -> str:
+        """Map a spoken word (a folder name) to its label."""
+        return word if word in self.names else UNKNOWN
+
+    def index(self, label: str) -> int:
+        """Return the index of a label; raises ValueError for a label that is not in the set."""
+        return self.names.index(label)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)

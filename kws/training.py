@@ -1,0 +1,272 @@
+"""The training job: prepared store and configuration -> model folder."""
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import (EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainerCallback,
+                          TrainerControl, TrainerState, TrainingArguments, set_seed)
+
+from kws.atomic import atomic_folder
+from kws.augment import Augmenter
+from kws.config import Config, load_architecture
+from kws.data.noise import NoiseBank
+from kws.data.sampling import ClipDataset
+from kws.data.store import PreparedStore, load_store
+from kws.errors import ConfigError, DataError, ModelError
+from kws.labels import LabelSet
+from kws.metrics import headline
+from kws.model_card import write_model_card
+from kws.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
+
+logger = logging.getLogger(__name__)
+
+_EVALUATION_BATCH = 250
+# Written last of a checkpoint's files: a checkpoint without it was cut off.
+_LAST_WRITTEN = "trainer_state.json"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    Args:
+        model: the model folder.
+        epochs: epochs trained.
+        validation: metrics of the kept epoch on the validation split.
+        num_parameters: weights that were trained.
+        clips_per_second: of the whole training loop, evaluation left out.
+    """
+
+    model: Path
+    epochs: int
+    validation: dict[str, float]
+    num_parameters: int
+    clips_per_second: float
+
+
+class KwsTrainer(Trainer):
+    """A `Trainer` that augments each training batch on the device it is trained on."""
+
+    def __init__(self, *, augmenter: Augmenter, noise: Optional[NoiseBank], label_smoothing: float,
+                 **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.augmenter = augmenter
+        self.noise = noise.to(self.args.device) if noise else None
+        self.label_smoothing = label_smoothing
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False,
+                     **kwargs: Any) -> Any:
+        """Cross-entropy; in training of augmented clips with smoothed labels, in evaluation of clips as they are."""
+        if not model.training:
+            outputs = model(**inputs)
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+        outputs = model(input_features=self._augmented_features(inputs["input_values"]))
+        loss = torch.nn.functional.cross_entropy(outputs.logits, inputs["labels"],
+                                                 label_smoothing=self.label_smoothing)
+        return (loss, outputs) if return_outputs else loss
+
+    @torch.no_grad()
+    def _augmented_features(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """[B, T] -> [B, 1, M, F]; drawn from the step's own seed, so that a resumed training draws the same."""
+        entropy = [self.args.seed, self.state.global_step, self.args.process_index]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        generator = torch.Generator().manual_seed(seed)
+        noise = self.noise.draw(generator, len(waveforms)) if self.noise else None
+        waveforms = self.augmenter.waveforms(waveforms, noise, generator)
+        features = self.accelerator.unwrap_model(self.model).features(waveforms)
+        return self.augmenter.features(features, generator)
+
+
+class Progress(TrainerCallback):
+    """A progress bar over an epoch's steps, a log line and a row of history for every epoch."""
+
+    def __init__(self, clips_per_epoch: int) -> None:
+        self.clips_per_epoch = clips_per_epoch
+        self.seconds = 0.0
+        self.epochs_timed = 0
+        self._bar: Optional[tqdm] = None
+        self._began = 0.0
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                       **kwargs: Any) -> None:
+        """Open the bar and start the clock."""
+        self._began = time.perf_counter()
+        total = state.max_steps // int(args.num_train_epochs)
+        self._bar = tqdm(total=total, desc=f"epoch {round(state.epoch or 0) + 1}/{args.num_train_epochs:g}",
+                         unit="batch", leave=False, disable=None if state.is_world_process_zero else True)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                    **kwargs: Any) -> None:
+        """Advance the bar."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                     **kwargs: Any) -> None:
+        """Stop the clock and close the bar."""
+        self.seconds += time.perf_counter() - self._began
+        self.epochs_timed += 1
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                    **kwargs: Any) -> None:
+        """Say how the epoch went."""
+        if state.is_world_process_zero and self._bar is not None:
+            row = history(state).iloc[-1]
+            logger.info("epoch %d/%g: training loss %.3f, validation loss %.3f, accuracy %.2f %%, macro-F1 %.2f %% "
+                        "(%.0f clips/s)", row.epoch, args.num_train_epochs, row.training_loss, row.validation_loss,
+                        100 * row.accuracy, 100 * row.macro_f1, self.clips_per_second)
+
+    @property
+    def clips_per_second(self) -> float:
+        """Clips trained per second, over the epochs of this process."""
+        return self.epochs_timed * self.clips_per_epoch / self.seconds if self.seconds else 0.0
+
+
+def train(config: Config, resume: bool = False) -> TrainingResult:
+    """Train a model as configured and write its folder, whole or not at all.
+
+    Args:
+        config: the configuration.
+        resume: continue from the last checkpoint instead of starting anew.
+
+    Raises:
+        ConfigError: if the architecture does not fit the features.
+        DataError: if the prepared store is missing or made for other settings, or there is nothing to resume from.
+        ModelError: "diverged" if the loss is no longer finite.
+    """
+    set_seed(config.seed)
+    torch.set_num_threads(config.training.num_threads or os.cpu_count() or 1)
+    store = _load_matching_store(config)
+    checkpoint = _checkpoint_to_resume(config.training.checkpoints) if resume else None
+    trainer, progress = _build_trainer(config, store)
+    if checkpoint is None and trainer.is_world_process_zero():
+        shutil.rmtree(config.training.checkpoints, ignore_errors=True)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except KeyboardInterrupt:
+        logger.warning("stopped at step %d of %d; --resume continues from the last finished epoch",
+                       trainer.state.global_step, trainer.state.max_steps)
+        raise
+    return _finish(config, trainer, progress)
+
+
+def _load_matching_store(config: Config) -> PreparedStore:
+    """Load the prepared store; raise DataError if it was prepared for other settings."""
+    store = load_store(config.data.prepared)
+    found = (store.sample_rate, store.waveforms.shape[1], store.labels.names)
+    expected = (config.data.sample_rate, config.data.num_samples, LabelSet.from_keywords(config.data.keywords).names)
+    if found != expected:
+        raise DataError(f"{config.data.prepared}: prepared for {found}; the configuration asks for {expected}; "
+                        "run scripts/prepare.py again", "stale_store")
+    return store
+
+
+def _checkpoint_to_resume(folder: Path) -> Path:
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{_LAST_WRITTEN}")]
+    if not complete:
+        raise DataError(f"{folder}: no checkpoint to resume from; train without --resume", "no_checkpoint")
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Progress]:
+    settings = config.data
+    training = ClipDataset(store, "training", settings.unknown_ratio, settings.silence_ratio,
+                           settings.silence_gain_db, config.seed)
+    validation = ClipDataset(store, "validation", None, settings.silence_ratio, settings.silence_gain_db, config.seed)
+    progress = Progress(len(training))
+    trainer = KwsTrainer(
+        model=_build_model(config, store.labels), args=_training_arguments(config, len(training)),
+        train_dataset=training, eval_dataset=validation, data_collator=_as_it_is,
+        compute_metrics=_validation_metrics,
+        callbacks=[progress, EarlyStoppingCallback(config.training.early_stop_epochs)],
+        augmenter=Augmenter(sample_rate=settings.sample_rate, **config.augment.model_dump()),
+        noise=NoiseBank.for_split(store.noise, "training", settings.num_samples),
+        label_smoothing=config.training.label_smoothing)
+    trainer.remove_callback(PrinterCallback)
+    return trainer, progress
+
+
+def _build_model(config: Config, labels: LabelSet) -> KwsForAudioClassification:
+    architecture = load_architecture(config.architecture)
+    try:
+        return build_model(labels.names, config.data.sample_rate, config.data.num_samples,
+                           config.features.model_dump(), architecture.model_dump(mode="json"))
+    except ValueError as error:
+        raise ConfigError(str(config.architecture), [str(error)]) from None
+
+
+def _training_arguments(config: Config, clips_per_epoch: int) -> TrainingArguments:
+    settings = config.training
+    steps_per_epoch = -(-clips_per_epoch // settings.batch_size)
+    return TrainingArguments(
+        output_dir=str(settings.checkpoints), seed=config.seed, data_seed=config.seed,
+        num_train_epochs=settings.epochs, per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=_EVALUATION_BATCH, learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay, lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup_epochs * steps_per_epoch), max_grad_norm=settings.max_gradient_norm,
+        eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", save_total_limit=2,
+        load_best_model_at_end=True, metric_for_best_model="macro_f1", greater_is_better=True,
+        restore_callback_states_from_checkpoint=True, remove_unused_columns=False, label_names=["labels"],
+        dataloader_pin_memory=torch.cuda.is_available(), disable_tqdm=True, report_to=[])
+
+
+def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The data set hands out whole batches; there is nothing to collate."""
+    return batch
+
+
+def _validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if not np.isfinite(logits).all():
+        raise ModelError("training diverged: logits are NaN or infinite; lower training.learning_rate", "diverged")
+    return headline(targets, logits.argmax(axis=1))
+
+
+def history(state: TrainerState) -> pd.DataFrame:
+    """One row an epoch: `epoch, training_loss, learning_rate, validation_loss, accuracy, macro_f1`."""
+    return pd.DataFrame(_history_rows(state.log_history))
+
+
+def _history_rows(log: list[dict[str, float]]) -> Iterator[dict[str, float]]:
+    training: dict[str, float] = {}
+    for entry in log:
+        if "loss" in entry:
+            training = entry
+        elif "eval_loss" in entry:
+            yield {"epoch": round(entry["epoch"]), "training_loss": training.get("loss", float("nan")),
+                   "learning_rate": training.get("learning_rate", float("nan")),
+                   "validation_loss": entry["eval_loss"], "accuracy": entry["eval_accuracy"],
+                   "macro_f1": entry["eval_macro_f1"]}
+
+
+def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> TrainingResult:
+    """Write the model folder from the best epoch's weights."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    rows = history(trainer.state)
+    best = rows.loc[rows["macro_f1"].idxmax()]
+    validation = {name: float(best[name]) for name in ("accuracy", "macro_f1")}
+    result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,
+                            sum(parameter.numel() for parameter in model.parameters()), progress.clips_per_second)
+    if trainer.is_world_process_zero():
+        summary = {"validation": validation, "best_epoch": int(best["epoch"]), "epochs": result.epochs,
+                   "num_parameters": result.num_parameters, "seed": config.seed}
+        with atomic_folder(config.training.model) as folder:
+            model.save_pretrained(folder)
+            KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
+            (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            rows.to_csv(folder / "history.csv", index=False)
+            write_model_card(folder / "README.md", model.config, summary)
+    return result

@@ -1,0 +1,21 @@
+"""From a recording of any length to the fixed window a model listens to."""
+from __future__ import annotations
+
+import numpy as np
+
+
+def fit(waveform: np.ndarray, num_samples: int) -> np.ndarray:
+    """Centre a recording in a window of `num_samples`: pad with zeros or crop, alike on both sides.
+
+    Args:
+        waveform: [T] any dtype.
+        num_samples: length of the window.
+    Returns:
+        [num_samples], same dtype; the middle of the recording is the middle of the window.
+    """
+    surplus = len(waveform) - num_samples
+    if surplus >= 0:
+        start = surplus // 2
+        return waveform[start:start + num_samples]
+    before = -surplus // 2
+    return np.pad(waveform, (before, -surplus - before))
