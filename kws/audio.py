@@ -38,6 +38,23 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A decoded file.
+
+    Args:
+        waveform: [T] float32 in -1..1, mono, at the rate that was asked for, T >= 1.
+        sample_rate: Hz, of the file.
+        num_samples: of each channel of the file.
+        channels: of the file.
+    """
+
+    waveform: np.ndarray
+    sample_rate: int
+    num_samples: int
+    channels: int
+
+
 def decode(source: Source, sample_rate: int, limits: Limits = DEFAULT_LIMITS, name: str = "") -> np.ndarray:
     """Decode WAV, FLAC, OGG or MP3 to a mono waveform; other rates are resampled, channels averaged.
 
@@ -52,21 +69,32 @@ def decode(source: Source, sample_rate: int, limits: Limits = DEFAULT_LIMITS, na
         AudioError: "not_found", "unreadable", "empty_audio", "too_large", "too_long", "unsupported_audio",
             "truncated_audio" or "bad_samples" (NaN or infinite).
     """
+    return decode_recording(source, sample_rate, limits, name).waveform
+
+
+def decode_recording(source: Source, sample_rate: int, limits: Limits = DEFAULT_LIMITS,
+                     name: str = "") -> Recording:
+    """Decode as `decode` does, and tell what the file itself held; raises as `decode` does."""
     if isinstance(source, (bytes, bytearray)):
         content, name = bytes(source), name or "upload"
     else:
         name = name or os.fspath(source)
-        content = _read(Path(source), name, limits)
+        content = read_bytes(Path(source), name, limits)
     if not content:
         raise AudioError(f"{name}: 0 bytes; expected an audio file", "empty_audio")
     if len(content) > limits.max_bytes:
         raise AudioError(f"{name}: {len(content):,} bytes; the limit is {limits.max_bytes:,}", "too_large")
     _check_riff_length(content, name)
     samples, rate = _decode_samples(content, name, limits)
-    return _to_mono(samples, rate, sample_rate, name)
+    return Recording(_to_mono(samples, rate, sample_rate, name), rate, len(samples), samples.shape[1])
 
 
-def _read(path: Path, name: str, limits: Limits) -> bytes:
+def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Read a file, at most one byte more than the limit.
+
+    Raises:
+        AudioError: "not_found" or "unreadable".
+    """
     try:
         with open(path, "rb") as file:
             return file.read(limits.max_bytes + 1)

@@ -21,7 +21,7 @@ _YAML_BOOLEAN = "YAML reads an unquoted yes/no/on/off as a boolean: quote it"
 def _refuse_boolean(value: Any) -> Any:
     """Floats stay lax, so that `1e-3` (a string to YAML) works; but `yes` is not 1.0."""
     if isinstance(value, bool):
-        raise ValueError(f"expected a number, found {value}")
+        raise ValueError("expected a number")
     return value
 
 
@@ -263,7 +263,8 @@ def _validate(section: type[SectionType], document: dict[str, Any], source: str)
     try:
         return section.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(source, [_problem(section, dict(item)) for item in error.errors()]) from None
+        problems = [_problem(section, dict(item)) for item in error.errors()]
+        raise ConfigError(source, [problem for problem in problems if problem]) from None
 
 
 def _problem(section: type[Section], item: dict[str, Any]) -> str:
@@ -276,6 +277,8 @@ def _problem(section: type[Section], item: dict[str, Any]) -> str:
         return f"{key}: unknown key; " + (f"did you mean {near!r}?" if near else f"expected one of {', '.join(known)}")
     if item["type"] == "missing":
         return f"{key}: missing"
+    if item["type"] == "too_short" and item["input"]:
+        return ""  # its items are refused one by one already
     message = item["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if item["type"] == "value_error" and not isinstance(item["input"], (str, int, float)):

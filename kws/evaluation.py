@@ -5,7 +5,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from kws import metrics, plots
-from kws.atomic import atomic_file, atomic_folder
+from kws.atomic import atomic_folder
 from kws.audio import decode
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore
@@ -90,25 +90,26 @@ def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silen
     return LabelledClips(names, batch["input_values"], batch["labels"].numpy())
 
 
-def clips_of_manifest(manifest: Path, labels: LabelSet, sample_rate: int, num_samples: int) -> LabelledClips:
-    """The clips of a CSV with the columns `path` (relative to the CSV) and `label`.
+def clips_of_manifest(manifest: Path, model: KwsForAudioClassification) -> LabelledClips:
+    """The clips of a CSV with the columns `path` (relative to the CSV) and `label`, as this model hears them.
 
     Words that are not labels of the model count as `_unknown_`.
 
     Raises:
         DataError: if the file cannot be read, lacks a column, or names no readable clip.
     """
-    table = _read_manifest(manifest)
+    table, labels = _read_manifest(manifest), LabelSet.from_id2label(model.config.id2label)
     waveforms, rows, errors = [], [], []
     for row, path in enumerate(tqdm(table["path"], desc="reading", unit="clip", disable=None)):
         try:
-            waveforms.append(fit(decode(manifest.parent / path, sample_rate, name=path), num_samples))
+            waveform = decode(manifest.parent / path, model.config.sample_rate, name=path)
+            waveforms.append(fit(waveform, model.config.num_samples))
             rows.append(row)
         except AudioError as error:
             errors.append(str(error))
     if not rows:
-        raise DataError(f"{manifest}: none of {len(table)} clips can be read" + "".join(f"; {e}" for e in errors[:1]),
-                        "no_clips")
+        first = f"; {errors[0]}" if errors else ""
+        raise DataError(f"{manifest}: none of {len(table)} clips can be read{first}", "no_clips")
     table = table.iloc[rows]
     targets = np.array([labels.index(labels.label_of(label)) for label in table["label"]])
     return LabelledClips(table["path"].tolist(), torch.from_numpy(np.stack(waveforms)), targets, errors)
@@ -119,7 +120,7 @@ def _read_manifest(manifest: Path) -> pd.DataFrame:
         table = pd.read_csv(manifest, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{manifest}: no such file; expected a CSV with the columns path and label") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(f"{manifest}: not readable as CSV ({str(error).splitlines()[0]})") from None
     missing = {"path", "label"} - set(table.columns)
     if missing:
@@ -161,13 +162,14 @@ def _figures(clips: LabelledClips, rows: np.ndarray, labels: LabelSet) -> dict[s
 
 
 def write_evaluation(evaluation: Evaluation, model: KwsForAudioClassification, folder: Path, title: str) -> None:
-    """Write metrics.json, confusion.csv, confusion.png, curves.png, curves.csv and mistakes.html into a folder."""
+    """Write metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html; the folder is replaced."""
     labels, targets = evaluation.labels, evaluation.clips.targets
     counts = metrics.confusion(targets, evaluation.predicted, len(labels))
     curves = metrics.keyword_curves(targets, evaluation.probabilities, labels)
     with atomic_folder(folder) as new:
         (new / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
-        pd.DataFrame(counts, index=list(labels), columns=list(labels)).to_csv(new / "confusion.csv", index_label="spoken")
+        table = pd.DataFrame(counts, index=list(labels), columns=list(labels))
+        table.to_csv(new / "confusion.csv", index_label="spoken")
         plots.confusion_figure(counts, labels.names).savefig(new / "confusion.png", dpi=110)
         if curves:
             plots.curves_figure(curves).savefig(new / "curves.png", dpi=110)
@@ -199,8 +201,8 @@ def summary_table(evaluation: Evaluation) -> str:
     lines = [f"{'label':<12} {'precision':>9} {'recall':>7} {'F1':>7} {'clips':>6}"]
     lines += [f"{label:<12} {row['precision']:>9.2%} {row['recall']:>7.2%} {row['f1']:>7.2%} {row['clips']:>6}"
               for label, row in figures["per_label"].items()]
-    lines.append(f"accuracy {figures['accuracy']:.2%}, macro-F1 {figures['macro_f1']:.2%} over {figures['clips']:,} clips; "
-                 f"calibration error {figures['expected_calibration_error']:.2%}")
+    lines.append(f"accuracy {figures['accuracy']:.2%}, macro-F1 {figures['macro_f1']:.2%} over {figures['clips']:,} "
+                 f"clips; calibration error {figures['expected_calibration_error']:.2%}")
     point = figures["one_percent_false_accepts"]
     if point:
         lines.append(f"threshold {point['threshold']:.3f} keeps false accepts at {point['false_accept_rate']:.2%} and "

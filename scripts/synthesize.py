@@ -15,8 +15,8 @@ examples:
   python scripts/synthesize.py data --keywords lights fan    your own words, no recordings needed
   python scripts/synthesize.py /tmp/few --speakers 10        a quick look: 10 speakers, 1,000 clips
 
-The layout is that of Google Speech Commands: <word>/<speaker>_nohash_<take>.wav and _background_noise_/; recordings
-of people can take its place. Synthetic voices show that everything works, not how well a model hears people."""
+The layout is that of Google Speech Commands: <word>/<speaker>_nohash_<take>.wav and _background_noise_/; real
+recordings can take its place. Synthetic voices show that all works, not how well a model hears people."""
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -27,7 +27,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--keywords", nargs="+", default=synthesis.KEYWORDS, metavar="WORD",
                         help=f"words to spot ({' '.join(synthesis.KEYWORDS)})")
     parser.add_argument("--words", nargs="*", default=synthesis.OTHER_WORDS, metavar="WORD",
-                        help=f"other words, to learn the difference ({len(synthesis.OTHER_WORDS)} common ones)")
+                        help=f"other words to tell them from ({len(synthesis.OTHER_WORDS)} common ones)")
     parser.add_argument("--takes", nargs=2, type=int, default=(5, 2), metavar=("KEYWORD", "OTHER"),
                         help="takes by each speaker of a keyword and of another word (5 2)")
     parser.add_argument("--speakers", type=int, help="only the first so many of the speakers (all 100)")

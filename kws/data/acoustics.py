@@ -1,9 +1,9 @@
 """Rooms, microphones and noises out of arithmetic: from what a speech engine says to a recording of it.
 
-The corpus must be the same bytes whatever the processor. So: float64 throughout; additions and multiplications
-in an order that does not depend on vector units (no BLAS); one rounding to 16 bits at the very end, which swallows
-the last-bit differences of sines and powers; and for everything random a generator of its own, seeded by its name,
-so that nothing depends on what was made before.
+The corpus must be the same bytes whatever the processor. So: float64 throughout; additions and
+multiplications in an order that does not depend on vector units (no BLAS); one rounding to 16 bits at the
+very end, which swallows the last-bit differences of sines and powers; and for everything random a generator
+of its own, seeded by its name, so that nothing depends on what was made before.
 """
 from __future__ import annotations
 

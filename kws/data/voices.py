@@ -1,8 +1,8 @@
 """Speech engines from pip, one fresh process per voice: `python -m kws.data.voices` is that process.
 
 espeak-ng is GPL-3: it is loaded only in that process, which shares nothing with us but a pipe. The process is
-also what makes the sound repeatable: engines keep state from word to word (echoes, noise) that no call resets,
-but the same words in the same order in a new process are the same bytes.
+also what makes the sound repeatable: engines keep state from word to word (echoes, noise) that no call
+resets, but the same words in the same order in a new process are the same bytes.
 """
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def pronounce(voice: Voice, utterances: Sequence[Utterance], seed: int) -> list[
     answers = list(_unpack(result.stdout))
     if result.returncode != 0 or len(answers) != len(utterances):
         reason = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise DataError(f"{voice.engine} voice '{voice.name}': its process ended with code {result.returncode} "
-                        f"after {len(answers)} of {len(utterances)} utterances ({reason[0]})", "voice_failed")
+        raise DataError(f"{voice.engine} voice '{voice.name}': ended with code {result.returncode} after "
+                        f"{len(answers)} of {len(utterances)} utterances ({reason[0]})", "voice_failed")
     return answers
 
 

@@ -17,6 +17,7 @@ import tarfile
 import threading
 import time
 import wave
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,7 +60,8 @@ class Server:
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         self.requests.append(dict(handler.headers))
-        time.sleep(self.head_delay_seconds)
+        if self.head_delay_seconds:
+            time.sleep(self.head_delay_seconds)
         if self.statuses:
             handler.send_error(self.statuses.pop(0))
             return
@@ -632,8 +634,7 @@ def test_a_name_with_nul(refuses: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("members", [
-    (member("yes", b"a"), member("yes/b.wav", b"b")), (member("yes/b.wav", b"b"), member("yes", b"a")),
-    (member("yes", b"a"), member("yes", type=tarfile.DIRTYPE))])
+    (member("yes", b"a"), member("yes/b.wav", b"b")), (member("yes/b.wav", b"b"), member("yes", b"a"))])
 def test_one_path_as_a_file_and_as_a_folder(refuses: Callable[..., None], members: Any) -> None:
     refuses(gzip.compress(tar_bytes(*members)), "damaged")
 
@@ -676,9 +677,10 @@ def test_a_wrong_checksum_of_gzip(refuses: Callable[..., None]) -> None:
 
 
 def test_a_damaged_compressed_stream(refuses: Callable[..., None]) -> None:
-    content = bytearray(gzip.compress(tar_bytes(*GOOD)))
-    content[10:40] = bytes([0xFF]) * 30
-    refuses(bytes(content), "Error -3")
+    stream = zlib.compressobj(wbits=31)  # gzip
+    half = tar_bytes(member("long.wav", random.Random(7).randbytes(200_000)))[:100_000]
+    sound = stream.compress(half) + stream.flush(zlib.Z_FULL_FLUSH)
+    refuses(sound + b"\x07" * 1000, "invalid block type")  # inside of a member tarfile lets zlib's error through
 
 
 def test_more_after_the_end(refuses: Callable[..., None]) -> None:

@@ -1,0 +1,152 @@
+"""One pass over files: bytes -> checksum -> waveform -> statistics -> window. A bad file is a value, not an exception.
+
+This module is imported by worker processes: it stays light.
+"""
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import signal
+import sys
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Iterator, Optional, Sequence
+
+import numpy as np
+
+from kws.audio import Limits, decode_recording, read_bytes
+from kws.errors import AudioError, DataError
+from kws.window import fit
+
+FULL_SCALE = 32768  # what 1.0 is in the store's int16
+FLOOR_DB = -120.0  # level of digital silence, and of anything below
+_CLIPPED_ABOVE = 0.99  # below the largest sample of an 8-bit file, 127 / 128
+_CHUNK_FILES = 64  # files a worker takes at once: 2 MB of one-second clips
+_INLINE_FILES = 512  # fewer are done before workers have started
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one file holds.
+
+    Args:
+        path: as given, relative.
+        sha256: hex, of the file's bytes; "" if they cannot be read.
+        sample_rate: Hz, of the file; 0 if it cannot be decoded, as all numbers below.
+        channels: of the file.
+        num_samples: of each channel of the file.
+        seconds: duration.
+        peak_db: dBFS, of the loudest sample, at least -120.
+        rms_db: dBFS, of the whole recording, at least -120.
+        dc_offset: mean of the samples, -1..1.
+        clipped: share of the samples at full scale, 0..1.
+        code: what is wrong, the code of an AudioError; "" if nothing is.
+        message: the same in words.
+        samples: [T] int16, the window (the whole recording if no window was asked for); None if `code`.
+    """
+
+    path: str
+    sha256: str = ""
+    sample_rate: int = 0
+    channels: int = 0
+    num_samples: int = 0
+    seconds: float = 0.0
+    peak_db: float = FLOOR_DB
+    rms_db: float = FLOOR_DB
+    dc_offset: float = 0.0
+    clipped: float = 0.0
+    code: str = ""
+    message: str = ""
+    samples: Optional[np.ndarray] = None
+
+
+def inspect_file(path: str, root: Path, sample_rate: int, num_samples: Optional[int], limits: Limits) -> Inspection:
+    """Read, check and measure one file.
+
+    Args:
+        path: relative to `root`; names the file in messages.
+        root: the data folder.
+        sample_rate: Hz, of `samples`.
+        num_samples: length of the window; None keeps the recording as long as it is.
+        limits: of the decoder.
+    """
+    checksum = ""
+    try:
+        content = read_bytes(root / path, path, limits)
+        checksum = hashlib.sha256(content).hexdigest()
+        recording = decode_recording(content, sample_rate, limits, path)
+    except AudioError as error:
+        return Inspection(path, checksum, code=error.code, message=str(error))
+    waveform = recording.waveform
+    magnitudes = np.abs(waveform)
+    return Inspection(
+        path=path, sha256=checksum, sample_rate=recording.sample_rate, channels=recording.channels,
+        num_samples=recording.num_samples, seconds=recording.num_samples / recording.sample_rate,
+        peak_db=_decibels(float(magnitudes.max())),
+        rms_db=_decibels(float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))),
+        dc_offset=float(np.mean(waveform, dtype=np.float64)),
+        clipped=np.count_nonzero(magnitudes > _CLIPPED_ABOVE) / len(waveform),
+        samples=quantise(waveform if num_samples is None else fit(waveform, num_samples)))
+
+
+def quantise(waveform: np.ndarray) -> np.ndarray:
+    """[T] float32 in -1..1 -> [T] int16; dividing by FULL_SCALE gives the samples of a 16-bit file back exactly."""
+    return np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def inspect_files(paths: Sequence[str], root: Path, sample_rate: int, num_samples: int, limits: Limits,
+                  workers: Optional[int] = None) -> Iterator[Inspection]:
+    """Inspect many files in parallel, in the order given; only a few chunks of them are in memory at a time.
+
+    Args:
+        paths, root, sample_rate, num_samples, limits: as for `inspect_file`.
+        workers: processes; 1 works in this one. None: one per core, where they pay.
+    Raises:
+        DataError: "worker_died".
+    """
+    inspect = partial(inspect_file, root=root, sample_rate=sample_rate, num_samples=num_samples, limits=limits)
+    workers = _worth_starting(len(paths)) if workers is None else workers
+    return map(inspect, paths) if workers <= 1 else _inspect_in_processes(inspect, paths, workers)
+
+
+def _worth_starting(num_files: int) -> int:
+    """Threads gain nothing (measured: 3,200 WAV files/s against 3,700 in one thread: decoding short files mostly
+    holds the interpreter lock), and only `fork` starts processes without importing the caller's program again."""
+    if num_files < _INLINE_FILES or sys.platform != "linux":
+        return 1
+    return len(os.sched_getaffinity(0))
+
+
+def _inspect_in_processes(inspect: partial[Inspection], paths: Sequence[str], workers: int) -> Iterator[Inspection]:
+    chunks = (paths[start:start + _CHUNK_FILES] for start in range(0, len(paths), _CHUNK_FILES))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_leave_interrupts_to_parent)
+    try:
+        submitted = (pool.submit(_inspect_chunk, inspect, chunk) for chunk in chunks)
+        pending: deque[Future[list[Inspection]]] = deque(itertools.islice(submitted, 3 * workers))
+        while pending:
+            yield from pending.popleft().result()
+            pending.extend(itertools.islice(submitted, 1))
+    except BrokenProcessPool:
+        raise DataError(f"{inspect.keywords['root']}: a worker process died while reading the files; "
+                        "is there enough memory?", "worker_died") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _inspect_chunk(inspect: partial[Inspection], paths: Sequence[str]) -> list[Inspection]:
+    return [inspect(path) for path in paths]
+
+
+def _leave_interrupts_to_parent() -> None:
+    """Ctrl-C reaches every process of the terminal; the parent stops the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _decibels(amplitude: float) -> float:
+    return max(20.0 * float(np.log10(max(amplitude, 1e-9))), FLOOR_DB)
