@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from kws.augment import Augmenter, mask_bands, mix_noise, time_warp, uniform
+
+NOTHING = dict(sample_rate=16000, shift_ms=0.0, speed=0.0, gain_db=(0.0, 0.0), noise_probability=0.0,
+               snr_db=(0.0, 0.0), time_masks=0, time_mask_frames=0, frequency_masks=0, frequency_mask_bins=0)
+EVERYTHING = dict(sample_rate=16000, shift_ms=100.0, speed=0.1, gain_db=(-12.0, 6.0), noise_probability=0.8,
+                  snr_db=(0.0, 30.0), time_masks=2, time_mask_frames=20, frequency_masks=2, frequency_mask_bins=5)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def tone(frequency_hz, num_samples=16000):
+    return 0.5 * torch.sin(torch.arange(num_samples) * (2 * torch.pi * frequency_hz / 16000))
+
+
+def test_nothing_asked_for_changes_nothing():
+    clips = 0.1 * torch.randn(4, 16000, generator=seeded())
+    varied = Augmenter(**NOTHING).waveforms(clips, torch.randn(4, 16000, generator=seeded()), seeded())
+    assert torch.allclose(varied, clips, atol=1e-3)
+
+
+def test_whole_sample_shifts_move_the_clip_later_and_fill_with_zeros():
+    clip = torch.zeros(1, 1000)
+    clip[0, 400] = 1.0
+    for shift in (-300, 0, 250):
+        moved = time_warp(clip, torch.ones(1), torch.tensor([float(shift)]))
+        assert moved[0].argmax() == 400 + shift
+        assert moved.sum() == pytest.approx(1.0, abs=0.01)
+    assert time_warp(clip, torch.ones(1), torch.tensor([700.0])).abs().max() < 1e-3
+
+
+def test_speed_raises_the_pitch():
+    warped = time_warp(tone(1000).expand(3, -1), torch.tensor([1.0, 1.1, 0.9]), torch.zeros(3))
+    peaks = torch.fft.rfft(warped).abs().argmax(dim=1)
+    assert peaks.tolist() == [1000, 1100, 900]
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
+def test_noise_comes_at_the_asked_ratio(snr_db):
+    speech, noise = tone(440)[None], 0.03 * torch.randn(1, 16000, generator=seeded())
+    added = mix_noise(speech, noise, torch.tensor([snr_db])) - speech
+    assert 10 * torch.log10(speech.square().mean() / added.square().mean()) == pytest.approx(snr_db, abs=0.01)
+
+
+def test_infinite_ratio_adds_nothing_and_silence_gets_little():
+    noise = torch.randn(2, 16000, generator=seeded())
+    clips = torch.stack([tone(440), torch.zeros(16000)])
+    mixed = mix_noise(clips, noise, torch.tensor([torch.inf, 0.0]))
+    assert torch.equal(mixed[0], clips[0])
+    assert 0 < mixed[1].square().mean().sqrt() < 2e-4
+
+
+def test_masks_cover_exactly_their_bands_with_the_mean():
+    features = torch.randn(2, 1, 40, 101, generator=seeded())
+    masked = mask_bands(features, torch.tensor([[3, 90], [0, 0]]), torch.tensor([[5, 11], [0, 0]]), dim=3)
+    covered = torch.zeros(101, dtype=torch.bool)
+    covered[3:8] = covered[90:101] = True
+    assert torch.allclose(masked[0, 0][:, covered], features[0].mean())
+    assert torch.equal(masked[0, 0][:, ~covered], features[0, 0][:, ~covered])
+    assert torch.equal(masked[1], features[1])
+    by_mel = mask_bands(features, torch.tensor([[0], [39]]), torch.tensor([[2], [1]]), dim=2)
+    assert torch.allclose(by_mel[1, 0, 39], features[1].mean())
+    assert torch.equal(by_mel[1, 0, :39], features[1, 0, :39])
+
+
+def test_equal_seeds_vary_alike_and_others_differently():
+    augmenter, clips = Augmenter(**EVERYTHING), 0.1 * torch.randn(8, 16000, generator=seeded())
+    noise, features = torch.randn(8, 16000, generator=seeded(1)), torch.randn(8, 1, 40, 101, generator=seeded(2))
+    first, again, other = (augmenter.waveforms(clips, noise, seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.abs().max() <= 1.0
+    first, again, other = (augmenter.features(features, seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_clips_of_a_batch_vary_each_in_its_own_way():
+    clips = tone(500).expand(6, -1)
+    varied = Augmenter(**EVERYTHING).waveforms(clips, None, seeded())
+    assert len({round(float(clip.square().mean()), 6) for clip in varied}) == 6
+
+
+def test_masks_no_wider_than_the_spectrogram():
+    augmenter = Augmenter(**{**NOTHING, "time_masks": 3, "time_mask_frames": 500})
+    assert augmenter.features(torch.randn(4, 1, 8, 10, generator=seeded()), seeded()).isfinite().all()
+
+
+def test_uniform_draws_within_its_range():
+    drawn = uniform(seeded(), 1000, -2.0, 3.0)
+    assert drawn.min() >= -2.0 and drawn.max() <= 3.0 and drawn.std() > 1.0

@@ -1,0 +1,125 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from kws.config import Architecture, Config, load_architecture, load_config
+from kws.errors import ConfigError
+from kws.labels import LabelSet
+from kws.modeling import build_model
+
+CONFIGS = sorted(Path("configs").glob("*.yaml"))
+ARCHITECTURES = sorted(Path("configs/arch").glob("*.yaml"))
+DEFAULT = Path("configs/kws.yaml")
+
+
+def problems(*overrides):
+    with pytest.raises(ConfigError) as caught:
+        load_config(DEFAULT, overrides)
+    return caught.value.problems
+
+
+def keys(section):
+    return {name: keys(field.annotation) if isinstance(field.annotation, type)
+            and issubclass(field.annotation, BaseModel) else None for name, field in section.model_fields.items()}
+
+
+def without_values(document):
+    return {key: without_values(value) if isinstance(value, dict) else None for key, value in document.items()}
+
+
+def test_the_main_file_states_every_key():
+    assert without_values(yaml.safe_load(DEFAULT.read_text())) == keys(Config)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
+def test_every_configuration_loads_and_its_architecture_builds(path):
+    config = load_config(path)
+    labels = LabelSet.from_keywords(config.data.keywords)
+    build_model(labels.names, config.data.sample_rate, config.data.num_samples, config.features.model_dump(),
+                load_architecture(config.architecture).model_dump(mode="json"))
+
+
+def test_keywords_of_the_main_file_are_words_and_not_booleans():
+    assert {"yes", "no", "on", "off"} <= set(load_config(DEFAULT).data.keywords)
+
+
+def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
+    config = load_config(DEFAULT, ["training.epochs=3", "training.learning_rate=1e-3", 'data.keywords=["on", "off"]'])
+    assert config.training.epochs == 3
+    assert config.training.learning_rate == 0.001
+    assert config.data.keywords == ("on", "off")
+
+
+@pytest.mark.parametrize("override, expected", [
+    ("training.lr_rate=1", "training.lr_rate: unknown key"),
+    ("training.learning_rat=1", "did you mean 'learning_rate'?"),
+    ("training.epochs=many", "training.epochs: found 'many'"),
+    ("training.epochs=0", "training.epochs: found 0"),
+    ("training.epochs=2.5", "training.epochs: found 2.5"),
+    ("training.batch_size=yes", "training.batch_size: found True"),
+    ("training.learning_rate=yes", "quote it"),
+    ("training.learning_rate=.inf", "training.learning_rate: found inf"),
+    ("training.learning_rate=.nan", "training.learning_rate: found nan"),
+    ("training.warmup_epochs=99", "training.warmup_epochs"),
+    ("data.keywords=[yes, no]", "data.keywords[0]: found True"),
+    ("data.keywords=[]", "data.keywords: found []"),
+    ("data.keywords=[go, go]", "go repeated"),
+    ('data.keywords=["_unknown_"]', "'_unknown_' cannot be a keyword"),
+    ('data.keywords=["a/b"]', "'a/b' cannot be a keyword"),
+    ("data.sample_rate=0", "data.sample_rate: found 0"),
+    ("augment.snr_db=[9, 1]", "augment.snr_db: 9 is above 1"),
+    ("features.window_ms=100", "features.window_ms: 1600 samples"),
+    ("features.fmax_hz=9000", "features.fmax_hz: 9000"),
+    ("features.fmin_hz=8000", "features.fmin_hz: 8000 is not below"),
+    ("features=3", "features: found 3"),
+    ("nonsense.key=1", "nonsense: unknown key"),
+])
+def test_a_problem_names_its_key_and_what_was_found(override, expected):
+    found = problems(override)
+    assert len(found) == 1 or override == "data.keywords=[yes, no]"
+    assert expected in found[0]
+
+
+def test_all_problems_are_reported_at_once():
+    found = problems("training.epochs=x", "data.keywords=[yes]", "features.n_mels=3")
+    assert {line.split(":")[0] for line in found} == {"training.epochs", "data.keywords[0]", "features.n_mels"}
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "training.epochs=[", "seed.deep=1"])
+def test_a_malformed_override_is_refused(override):
+    assert repr(override) in problems(override)[0]
+
+
+@pytest.mark.parametrize("content, expected", [
+    (b"- a\n", "found list"), (b"", "found NoneType"), (b"a: [", "while parsing"), (b"\xff\xfe\xfa", "cannot be read"),
+    (b"seed: 1\n", "data: missing"),
+])
+def test_a_file_that_is_no_configuration(tmp_path, content, expected):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=str(path)) as caught:
+        load_config(path)
+    assert expected in caught.value.problems[0]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("path", ARCHITECTURES, ids=str)
+def test_architecture_files_state_every_key(path):
+    assert set(yaml.safe_load(path.read_text())) == set(Architecture.model_fields)
+
+
+def test_an_architecture_with_an_even_kernel_is_refused(tmp_path):
+    document = yaml.safe_load(ARCHITECTURES[0].read_text())
+    broken = copy.deepcopy(document)
+    broken["stages"][1]["kernel"] = 4
+    path = tmp_path / "even.yaml"
+    path.write_text(yaml.safe_dump(broken))
+    with pytest.raises(ConfigError, match=r"stages\[1\].kernel: 4 is even"):
+        load_architecture(path)

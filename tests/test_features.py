@@ -1,0 +1,46 @@
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from kws.features import LogMel
+
+DEFAULT = dict(sample_rate=16000, n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0,
+               log_offset=1e-6)
+SETTINGS = [
+    {}, {"num_mels": 64, "n_fft": 1024, "window_ms": 25.0}, {"fmin_hz": 0.0, "fmax_hz": 4000.0, "num_mels": 20},
+    {"sample_rate": 8000, "fmax_hz": 4000.0, "n_fft": 256}, {"hop_ms": 12.5, "log_offset": 1e-4},
+]
+
+
+def reference(waveform, sample_rate, n_fft, window_ms, hop_ms, num_mels, fmin_hz, fmax_hz, log_offset):
+    energies = librosa.feature.melspectrogram(
+        y=waveform, sr=sample_rate, n_fft=n_fft, win_length=round(window_ms * sample_rate / 1000),
+        hop_length=round(hop_ms * sample_rate / 1000), n_mels=num_mels, fmin=fmin_hz, fmax=fmax_hz, power=2.0,
+        center=True, pad_mode="constant", htk=True, norm=None)
+    return np.log(energies + log_offset)
+
+
+@pytest.mark.parametrize("change", SETTINGS, ids=str)
+@pytest.mark.parametrize("num_samples", [16000, 15999, 4001, 600])
+def test_equals_librosa(change, num_samples):
+    settings = {**DEFAULT, **change}
+    waveforms = np.random.default_rng(num_samples).normal(0, 0.1, (3, num_samples)).astype(np.float32)
+    waveforms[1] *= 0.01
+    waveforms[2] = np.sin(np.arange(num_samples) * 0.3)
+    found = LogMel(**settings)(torch.from_numpy(waveforms))
+    for row, waveform in zip(found, waveforms):
+        np.testing.assert_allclose(row[0].numpy(), reference(waveform, **settings), atol=1e-4)
+
+
+def test_shape_and_silence():
+    features = LogMel(**DEFAULT)(torch.zeros(2, 16000))
+    assert features.shape == (2, 1, 40, 101)
+    assert torch.allclose(features, torch.tensor(DEFAULT["log_offset"]).log())
+
+
+def test_a_clip_does_not_depend_on_its_neighbours():
+    front_end, generator = LogMel(**DEFAULT), torch.Generator().manual_seed(0)
+    quiet, loud = 1e-3 * torch.randn(1, 16000, generator=generator), torch.randn(1, 16000, generator=generator)
+    together = front_end(torch.cat([loud, quiet, loud, torch.zeros(1, 16000)]))
+    assert torch.allclose(together[1], front_end(quiet)[0], atol=1e-5)
