@@ -38,7 +38,7 @@ def waveforms():
 
 def test_weights_start_as_pytorch_starts_them(model):
     """transformers' own default, N(0, 0.02), would be a tenth of this."""
-    assert model.network.stem[0].weight.std() == pytest.approx(25 ** -0.5 / 3 ** 0.5, rel=0.2)
+    assert float(model.network.stem[0].weight.detach().std()) == pytest.approx(25 ** -0.5 / 3 ** 0.5, rel=0.2)
 
 
 def test_saved_and_loaded_logits_are_equal(model, folder, waveforms):
@@ -53,9 +53,10 @@ def test_features_may_stand_in_for_waveforms(model, waveforms):
 
 
 def test_labels_add_the_loss(model, waveforms):
-    outputs = model(waveforms, labels=torch.tensor([0, 1, 2]))
-    assert outputs.loss == pytest.approx(
-        float(torch.nn.functional.cross_entropy(outputs.logits, torch.tensor([0, 1, 2]))))
+    labels = torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        outputs = model(waveforms, labels=labels)
+    assert float(outputs.loss) == pytest.approx(float(torch.nn.functional.cross_entropy(outputs.logits, labels)))
 
 
 def test_a_clip_among_loud_and_silent_neighbours_is_answered_alike(model, waveforms):
@@ -95,7 +96,8 @@ assert ("kws" in sys.modules) == {with_kws}
 
 @pytest.mark.parametrize("imports, options, with_kws", [
     ("import kws.modeling", "", True),
-    ("sys.modules['kws'] = None; import builtins; sys.modules.pop('kws')", ", trust_remote_code=True", False)],
+    ("sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]",
+     ", trust_remote_code=True", False)],
     ids=["kws installed", "kws not installed"])
 def test_the_pipeline_answers_in_a_fresh_process(model, folder, waveforms, tmp_path, imports, options, with_kws):
     np.save(tmp_path / "clip.npy", waveforms[0].numpy())

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from kws.data.noise import PARTS, NoiseBank
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_windows_never_cross_from_one_recording_to_another():
+    bank = NoiseBank([torch.full((700,), 1.0), torch.full((100,), 2.0), torch.full((101,), 3.0)], num_samples=100)
+    windows = bank.draw(seeded(), 500)
+    assert windows.shape == (500, 100)
+    assert (windows == windows[:, :1]).all()
+    counts = torch.bincount(windows[:, 0].long())
+    assert counts[1:].min() > 100  # recordings are equally likely, however long
+
+
+def test_every_start_can_be_drawn_the_last_included():
+    windows = NoiseBank([torch.arange(12.0)], num_samples=10).draw(seeded(), 200)
+    assert set(windows[:, 0].tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_short_recordings_are_repeated_to_fill_a_window():
+    assert NoiseBank([torch.tensor([1.0, 2.0, 3.0])], num_samples=7).draw(seeded(), 1).shape == (1, 7)
+
+
+def test_equal_seeds_draw_alike():
+    bank = NoiseBank([torch.randn(1000)], num_samples=100)
+    assert torch.equal(bank.draw(seeded(3), 5), bank.draw(seeded(3), 5))
+
+
+@pytest.mark.parametrize("recordings", [[], [torch.empty(0)]])
+def test_nothing_to_draw_from_is_refused(recordings):
+    with pytest.raises(ValueError, match="no background noise"):
+        NoiseBank(recordings, 100)
+
+
+def test_splits_hear_parts_of_their_own():
+    assert list(PARTS.values()) == [(0.0, 0.8), (0.8, 0.9), (0.9, 1.0)]
+    noise = {"ramp": np.arange(10_000, dtype=np.int16)}
+    heard = {split: set((NoiseBank.for_split(noise, split, 50).draw(seeded(), 2000) * 32768).long().ravel().tolist())
+             for split in PARTS}
+    assert not heard["training"] & heard["validation"]
+    assert not heard["training"] & heard["testing"]
+    assert not heard["validation"] & heard["testing"]
+    assert NoiseBank.for_split({}, "training", 50) is None

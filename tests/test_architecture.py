@@ -1,0 +1,74 @@
+"""The house rules of the code: who may import whom, and what stays light."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FLOORS = {
+    "errors": 0, "labels": 0, "window": 0, "atomic": 0,
+    "audio": 1, "postprocess": 1, "metrics": 1, "config": 1, "cli": 1, "plots": 1, "report": 1, "model_card": 1,
+    "features": 2, "augment": 2, "data": 2,
+    "network": 3, "modeling": 4, "training": 7, "evaluation": 7,
+}
+SERVING = ("errors", "labels", "window", "audio", "postprocess", "cli")
+HEAVY = ("torch", "transformers", "pandas", "sklearn", "matplotlib", "datasets", "pydantic", "yaml")
+
+
+def modules():
+    return [path for path in sorted(Path("kws").rglob("*.py")) if path.name != "__init__.py"]
+
+
+def floor_name(path):
+    return path.relative_to("kws").parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Names of the kws modules that a file imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            yield node.module
+        elif isinstance(node, ast.ImportFrom) and node.module == "kws":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kws."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("kws."))
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_modules_import_only_from_lower_floors(path):
+    own = floor_name(path)
+    for name in imported(path):
+        assert (own == name == "data") or FLOORS[name] < FLOORS[own], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("module", SERVING)
+def test_the_serving_wing_stays_light(module):
+    code = f"import sys, kws.{module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", SERVING)
+def test_the_serving_wing_is_valid_on_python_3_9(module):
+    source = Path(f"kws/{module}.py").read_text()
+    ast.parse(source, feature_version=(3, 9))
+    assert "from __future__ import annotations" in source
+
+
+@pytest.mark.parametrize("function, homes", [
+    ("decode", {"kws/audio.py", "kws/evaluation.py"}), ("decide", {"kws/postprocess.py"}),
+])
+def test_there_is_one_way_to_do_it(function, homes):
+    callers = {str(path) for path in modules() for node in ast.walk(ast.parse(path.read_text()))
+               if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function}
+    assert callers <= homes
+
+
+def test_nothing_large_is_in_git():
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a Git checkout")
+    assert [name for name in listed.stdout.splitlines() if Path(name).exists() and Path(name).stat().st_size > 2**20] == []
