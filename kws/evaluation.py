@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
+from transformers.utils.logging import disable_progress_bar
 
 from kws import metrics, plots
 from kws.atomic import atomic_folder
@@ -66,6 +67,7 @@ def load_model(folder: Path) -> KwsForAudioClassification:
     """Load a model folder for inference; raises ModelError if it is none."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: no config.json; expected a model folder that scripts/train.py wrote")
+    disable_progress_bar()  # of transformers, for every file it reads
     try:
         return KwsForAudioClassification.from_pretrained(folder, local_files_only=True).eval()
     except Exception as error:  # transformers, safetensors and torch each raise their own for a damaged folder

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 from transformers import (EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainerCallback,
                           TrainerControl, TrainerState, TrainingArguments, set_seed)
+from transformers.utils.logging import disable_progress_bar
 
 from kws.atomic import atomic_folder
 from kws.augment import Augmenter
@@ -147,6 +148,7 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
         DataError: if the prepared store is missing or made for other settings, or there is nothing to resume from.
         ModelError: "diverged" if the loss is no longer finite.
     """
+    disable_progress_bar()  # of transformers, for every file it writes
     set_seed(config.seed)
     torch.set_num_threads(config.training.num_threads or os.cpu_count() or 1)
     store = _load_matching_store(config)

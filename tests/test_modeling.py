@@ -103,7 +103,7 @@ def test_the_pipeline_answers_in_a_fresh_process(model, folder, waveforms, tmp_p
     np.save(tmp_path / "clip.npy", waveforms[0].numpy())
     code = PIPELINE.format(imports=imports, folder=str(folder), options=options, with_kws=with_kws,
                            waveform=str(tmp_path / "clip.npy"))
-    environment = {"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path)}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     if with_kws:
         environment["PYTHONPATH"] = str(Path.cwd())
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)

@@ -43,8 +43,8 @@ def test_sub_spectral_normalisation_treats_bands_apart():
     assert torch.allclose(outputs[:, 0, 2:4].std(), torch.tensor(1.0), atol=1e-2)
 
 
-@pytest.mark.parametrize("change, message", [({"sub_bands": 7}, "sub_bands"), ({"head": {"channels": 8, "kernel": 9}},
-                                                                                "head.kernel")])
+@pytest.mark.parametrize("change, message", [
+    ({"sub_bands": 7}, "sub_bands"), ({"head": {"channels": 8, "kernel": 9}}, "head.kernel")])
 def test_sizes_that_do_not_fit_are_named(change, message):
     architecture = load_architecture(Path("configs/arch/nano.yaml")).model_dump(mode="json")
     with pytest.raises(ValueError, match=message):

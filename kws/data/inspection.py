@@ -89,8 +89,7 @@ def inspect_file(path: str, root: Path, sample_rate: int, num_samples: Optional[
         path=path, sha256=checksum, sample_rate=recording.sample_rate, channels=recording.channels,
         num_samples=recording.num_samples, seconds=recording.num_samples / recording.sample_rate,
         peak_db=_decibels(float(magnitudes.max())),
-        rms_db=_decibels(float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))),
-        dc_offset=float(np.mean(waveform, dtype=np.float64)),
+        rms_db=_decibels(float(np.sqrt(np.square(waveform).mean()))), dc_offset=float(waveform.mean()),
         clipped=np.count_nonzero(magnitudes > _CLIPPED_ABOVE) / len(waveform),
         samples=quantise(waveform if num_samples is None else fit(waveform, num_samples)))
 

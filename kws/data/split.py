@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from pathlib import Path, PurePosixPath
+import posixpath
+from pathlib import Path
 from typing import Optional
 
 import pandas as pd
@@ -76,7 +77,7 @@ def _read_list(path: Path) -> Optional[set[str]]:
 
 
 def _without_suffix(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix("")) if PurePosixPath(path).name else path
+    return posixpath.splitext(posixpath.normpath(path))[0]
 
 
 def _warn_of_strangers(root: Path, names: set[str], listed: set[str]) -> None:

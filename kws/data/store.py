@@ -9,67 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Mapping
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from kws.atomic import atomic_folder
-from kws.audio import Limits
-from kws.data.arrow import ClipWriter, read_clips, read_noise, write_noise
-from kws.data.inspection import Inspection, inspect_file, inspect_files
-from kws.data.layout import NOISE_FOLDER, Layout, scan
-from kws.data.problems import Problem, describe_errors, log_warnings
-from kws.data.split import TESTING, TRAINING, VALIDATION, assign_splits
-from kws.data.validate import MANIFEST_COLUMNS, NUMBER_COLUMNS, check_clips, check_manifest, check_noise
+from kws.data.arrow import read_clips, read_noise
+from kws.data.validate import NUMBER_COLUMNS, check_manifest
 from kws.errors import DataError
 from kws.labels import LabelSet
 
-_FORMAT = 1  # of the store; raised when an older store would be misread
-_FIRST_TO_KEEP = {TESTING: 0, VALIDATION: 1, TRAINING: 2}  # who keeps a clip that several splits hold
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the recordings of a data folder are.
-
-    Args:
-        root: the data folder.
-        labels: of the model.
-        sample_rate: Hz, of the store.
-        num_samples: T of a clip of the store.
-        clips: one row per file, in the order of the store: the manifest's columns, then `channels`, `seconds`,
-            `peak_db`, `rms_db`, `dc_offset`, `clipped`, `code`, `message` (see `Inspection`) and `kept`: whether
-            the clip is in the store.
-        noise: the background recordings, one row each, as far as it applies.
-        problems: errors, then warnings.
-        digest: of the store; "" if none was written.
-    """
-
-    root: Path
-    labels: LabelSet
-    sample_rate: int
-    num_samples: int
-    clips: pd.DataFrame
-    noise: pd.DataFrame
-    problems: tuple[Problem, ...]
-    digest: str = ""
-
-    @property
-    def manifest(self) -> pd.DataFrame:
-        """The clips of the store as its manifest lists them."""
-        return self.clips.loc[self.clips["kept"], list(MANIFEST_COLUMNS)].reset_index(drop=True)
-
-
-class RejectedData(DataError):
-    """Recordings with errors; carries the report that lists all of them."""
-
-    def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message, "rejected_data")
-        self.report = report
+_FORMAT = 1  # raised when an older store would be misread
 
 
 @dataclass(frozen=True)
@@ -91,54 +43,7 @@ class PreparedStore:
     noise: dict[str, np.ndarray]
     sample_rate: int
     labels: LabelSet
-    digest: str
-
-
-def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_rate: int, clip_seconds: float,
-            min_seconds: float, max_seconds: float, validation_percent: float, testing_percent: float,
-            require_noise: bool, workers: Optional[int] = None, listing: str = "reports/data.json") -> Report:
-    """Check the recordings of a data folder and write them as a store, whole or not at all.
-
-    Args:
-        root: the data folder.
-        destination: the store; an older store there is replaced.
-        keywords: words to spot, folders of `root`.
-        sample_rate: Hz, of the store.
-        clip_seconds: window of the store.
-        min_seconds: shorter recordings are errors.
-        max_seconds: longer recordings are errors.
-        validation_percent: of the speakers, where the data set brings no lists.
-        testing_percent: of the speakers, likewise.
-        require_noise: whether missing background noise is an error.
-        workers: processes that decode; None chooses.
-        listing: where the caller will list all problems; named in the error.
-    Raises:
-        RejectedData: if recordings have errors; nothing is written.
-        DataError: "no_noise", "not_a_store" (something else is at `destination`), and those of `scan`.
-    """
-    labels = LabelSet.from_keywords(keywords)
-    _check_replaceable(destination, root)
-    layout = scan(root, labels)
-    if require_noise and not layout.noise:
-        raise DataError(f"{root}: no audio files in {NOISE_FOLDER}; expected recordings of background noise to make "
-                        f"silence from. Add some, or set data.silence_ratio=0", "no_noise")
-    split = assign_splits(root, layout.clips, validation_percent, testing_percent)
-    clips = layout.clips.assign(split=split)
-    clips = clips.sort_values("split", key=lambda names: names.map(_FIRST_TO_KEEP), kind="stable", ignore_index=True)
-    num_samples = round(clip_seconds * sample_rate)
-    with atomic_folder(destination) as folder:
-        noise = _write_noise(folder, layout, sample_rate)
-        with ClipWriter(folder / "clips.arrow", num_samples) as writer:
-            clips = _write_clips(writer, clips, root, sample_rate, num_samples, Limits(max_seconds=max_seconds), workers)
-            problems = [*check_noise(noise), *check_clips(clips, labels, sample_rate, min_seconds)]
-            problems.sort(key=lambda problem: problem.severity)
-            report = Report(root, labels, sample_rate, num_samples, clips, _table(noise), tuple(problems))
-            if any(problem.severity == "error" for problem in problems):
-                raise RejectedData(describe_errors(problems, str(root), listing), report)
-            writer.finish()
-        digest = _write_index(folder, report)
-    log_warnings(problems)
-    return Report(**{**vars(report), "digest": digest})
+    digest: str = ""
 
 
 def load_store(folder: Path) -> PreparedStore:
@@ -162,70 +67,26 @@ def load_store(folder: Path) -> PreparedStore:
     return PreparedStore(manifest, waveforms, noise, index["sample_rate"], labels, index["digest"])
 
 
-def _check_replaceable(destination: Path, root: Path) -> None:
-    """Refuse to put a store in the place of something else, or of the recordings themselves."""
-    holds_something = destination.exists() and not (destination.is_dir() and not any(destination.iterdir()))
-    if holds_something and not (destination / "store.json").is_file():
-        raise DataError(f"{destination}: not a prepared store; expected one, an empty folder or nothing there. "
-                        "Choose another data.prepared", "not_a_store")
-    if root.resolve().is_relative_to(destination.resolve()):
-        raise DataError(f"{destination}: the recordings ({root}) are in it; choose another data.prepared",
-                        "not_a_store")
+def write_index(folder: Path, manifest: pd.DataFrame, noise: pd.DataFrame, labels: LabelSet, sample_rate: int,
+                num_samples: int) -> str:
+    """Write manifest.csv and store.json.
 
-
-def _write_noise(folder: Path, layout: Layout, sample_rate: int) -> list[Inspection]:
-    """Write the readable background recordings; return what was found, without samples."""
-    found: list[Inspection] = []
-
-    def readable() -> Any:
-        for path in layout.noise:
-            noise = inspect_file(path, layout.root, sample_rate, None, Limits())
-            found.append(_without_samples(noise))
-            if noise.samples is not None:
-                yield Path(path).name, noise.samples
-
-    write_noise(folder / "noise.arrow", readable())
-    return found
-
-
-def _write_clips(writer: ClipWriter, clips: pd.DataFrame, root: Path, sample_rate: int, num_samples: int,
-                 limits: Limits, workers: Optional[int]) -> pd.DataFrame:
-    """Write each clip as it is inspected; a content that an earlier split holds is left out.
-
+    Args:
+        folder: of the store.
+        manifest: one row per clip of clips.arrow.
+        noise: `path` and `sha256` of the recordings of noise.arrow.
+        labels: of the model.
+        sample_rate: Hz, of the store.
+        num_samples: T.
     Returns:
-        `clips` with what was found, and `kept`.
+        the digest: equal for equal recordings and settings.
+    Raises:
+        DataError: "bad_manifest".
     """
-    holders: dict[str, str] = {}  # sha256 -> split; the clips come in the order of _FIRST_TO_KEEP
-    found, kept = [], []
-    inspections = inspect_files(clips["path"].tolist(), root, sample_rate, num_samples, limits, workers)
-    progress = tqdm(inspections, "recordings", total=len(clips), unit="clip", disable=None)
-    for clip, split in zip(progress, clips["split"], strict=True):
-        is_kept = not clip.code and holders.setdefault(clip.sha256, split) == split
-        if is_kept:
-            assert clip.samples is not None
-            writer.add(clip.samples)
-        found.append(_without_samples(clip))
-        kept.append(is_kept)
-    table = pd.concat([clips, _table(found).drop(columns="path")], axis=1).assign(kept=kept)
-    return table[[*MANIFEST_COLUMNS, *table.columns.difference(MANIFEST_COLUMNS, sort=False)]]
-
-
-def _without_samples(inspection: Inspection) -> Inspection:
-    return Inspection(**{**vars(inspection), "samples": None})
-
-
-def _table(inspections: Sequence[Inspection]) -> pd.DataFrame:
-    names = [name for name in Inspection.__dataclass_fields__ if name != "samples"]
-    return pd.DataFrame([asdict(inspection) for inspection in inspections], columns=names)
-
-
-def _write_index(folder: Path, report: Report) -> str:
-    """Write manifest.csv and store.json; return the digest."""
-    check_manifest(report.manifest, report.labels, str(report.root))
-    report.manifest.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
-    noise = report.noise[["path", "sha256"]].to_dict("records")
-    index: dict[str, Any] = {"format": _FORMAT, "sample_rate": report.sample_rate, "num_samples": report.num_samples,
-                             "labels": list(report.labels), "noise": noise}
+    check_manifest(manifest, labels, "manifest")
+    manifest.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
+    index: dict[str, Any] = {"format": _FORMAT, "sample_rate": sample_rate, "num_samples": num_samples,
+                             "labels": list(labels), "noise": noise[["path", "sha256"]].to_dict("records")}
     index["digest"] = _digest(index, (folder / "manifest.csv").read_bytes())
     (folder / "store.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return str(index["digest"])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ def store():
         "split": ["validation" if row % 10 == 9 else "training" for row in range(len(words))]})
     waveforms = np.arange(len(words), dtype=np.int16)[:, None].repeat(160, axis=1)
     noise = {"hiss": np.random.default_rng(0).integers(-9000, 9000, 20_000).astype(np.int16)}
-    return PreparedStore(manifest=manifest, waveforms=waveforms, noise=noise, sample_rate=16000, labels=LABELS)
+    return PreparedStore(manifest=manifest, waveforms=waveforms, noise=noise, sample_rate=16000, labels=LABELS, digest="")
 
 
 def dataset(store, split="training", unknown_ratio=1.0, silence_ratio=0.5, seed=0):
@@ -85,7 +87,7 @@ def test_silence_keeps_its_levels(store):
 
 
 def test_without_noise_there_is_no_silence(store):
-    quiet = PreparedStore(manifest=store.manifest, waveforms=store.waveforms, noise={}, sample_rate=16000, labels=LABELS)
+    quiet = dataclasses.replace(store, noise={})
     assert counts(dataset(quiet))[SILENCE] == 0
 
 

@@ -1,0 +1,174 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from transformers import TrainerCallback
+
+from kws import training
+from kws.config import load_config
+from kws.data.store import PreparedStore
+from kws.errors import ConfigError, DataError
+from kws.evaluation import load_model
+from kws.labels import LabelSet
+
+LABELS = LabelSet.from_keywords(["low", "high"])
+ARCHITECTURE = {
+    "stem": {"channels": 8, "kernel": [5, 5], "stride": [2, 2]},
+    "stages": [{"channels": 8, "blocks": 1, "stride": [2, 2], "kernel": 3, "dilation": 1}],
+    "head": {"channels": 16, "kernel": 5}, "sub_bands": 5, "dropout": 0.1}
+
+
+def tone_store(num_clips=120, num_samples=4000):
+    """Words are tones: 300 Hz is `low`, 3000 Hz `high`, 1000 Hz and 5000 Hz other words."""
+    rng = np.random.default_rng(0)
+    words = {"low": 300, "high": 3000, "hum": 1000, "beep": 5000}
+    spoken = [list(words)[row % 4] for row in range(num_clips)]
+    phases = rng.uniform(0, 6.28, (num_clips, 1))
+    frequencies = np.array([[words[word]] for word in spoken]) * rng.uniform(0.9, 1.1, (num_clips, 1))
+    waveforms = 3000 * np.sin(phases + np.arange(num_samples) * 2 * np.pi * frequencies / 16000)
+    manifest = pd.DataFrame({
+        "path": [f"{word}/{row}.wav" for row, word in enumerate(spoken)], "word": spoken,
+        "label": [LABELS.label_of(word) for word in spoken],
+        "split": ["validation" if row % 20 >= 16 else "training" for row in range(num_clips)]})
+    noise = {"hiss": rng.integers(-9000, 9000, 50_000).astype(np.int16)}
+    return PreparedStore(manifest=manifest, waveforms=waveforms.astype(np.int16), noise=noise, sample_rate=16000,
+                         labels=LABELS, digest="")
+
+
+@pytest.fixture
+def configure(tmp_path, monkeypatch):
+    """Return a function that makes a configuration for the tones, with overrides."""
+    store = tone_store()
+    monkeypatch.setattr(training, "load_store", lambda folder: store)
+    (tmp_path / "arch.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
+    (tmp_path / "tones.yaml").write_text(yaml.safe_dump({
+        "architecture": str(tmp_path / "arch.yaml"),
+        "data": {"keywords": list(LABELS.keywords), "clip_seconds": 0.25, "silence_ratio": 1.0},
+        "features": {"num_mels": 20},
+        "augment": {"shift_ms": 20.0, "speed": 0.02, "time_mask_frames": 3, "frequency_mask_bins": 2},
+        "training": {"model": str(tmp_path / "model"), "checkpoints": str(tmp_path / "run"), "epochs": 4,
+                     "batch_size": 16, "warmup_epochs": 0.5, "num_threads": 1}}))
+    return lambda *overrides: load_config(tmp_path / "tones.yaml", overrides)
+
+
+def weights(folder):
+    return load_model(folder).state_dict()
+
+
+def assert_equal_weights(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
+    result = training.train(configure("training.epochs=12"))
+    assert result.validation["accuracy"] > 0.9
+    assert {path.name for path in result.model.iterdir()} >= {
+        "config.json", "preprocessor_config.json", "model.safetensors", "metrics.json", "history.csv", "README.md"}
+    summary = json.loads((result.model / "metrics.json").read_text())
+    assert summary["validation"] == result.validation
+    assert summary["num_parameters"] == result.num_parameters == sum(
+        weight.numel() for weight in load_model(result.model).parameters())
+    history = pd.read_csv(result.model / "history.csv")
+    assert history["epoch"].tolist() == list(range(1, result.epochs + 1))
+    assert history["macro_f1"].max() == pytest.approx(result.validation["macro_f1"])
+    assert "accuracy" in (result.model / "README.md").read_text()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(configure):
+    config = configure("training.epochs=6", "training.learning_rate=0.05")
+    result = training.train(config)
+    store = tone_store()
+    data = config.data
+    clips = training.ClipDataset(store, "validation", None, data.silence_ratio, data.silence_gain_db, config.seed)
+    batch = clips.__getitems__(range(len(clips)))
+    with torch.inference_mode():
+        predicted = load_model(result.model)(batch["input_values"]).logits.argmax(dim=1).numpy()
+    assert (predicted == clips.label_ids).mean() == pytest.approx(result.validation["accuracy"])
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(configure, tmp_path):
+    first = training.train(configure("training.epochs=2", f"training.model={tmp_path / 'a'}"))
+    second = training.train(configure("training.epochs=2", f"training.model={tmp_path / 'b'}"))
+    other = training.train(configure("training.epochs=2", f"training.model={tmp_path / 'c'}", "seed=1"))
+    assert_equal_weights(weights(first.model), weights(second.model))
+    assert not torch.equal(weights(first.model)["network.stem.0.weight"],
+                           weights(other.model)["network.stem.0.weight"])
+
+
+class Interrupt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [7, 15], ids=["after one epoch", "within the third epoch"])
+def test_an_interrupted_and_resumed_training_ends_with_the_same_weights(configure, tmp_path, monkeypatch, step):
+    whole = training.train(configure(f"training.model={tmp_path / 'whole'}"))
+    build = training._build_trainer
+
+    def build_interrupted(config, store):
+        trainer, progress = build(config, store)
+        trainer.add_callback(Interrupt(step))
+        return trainer, progress
+
+    config = configure(f"training.model={tmp_path / 'resumed'}")
+    monkeypatch.setattr(training, "_build_trainer", build_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config)
+    assert not (tmp_path / "resumed").exists()
+    monkeypatch.setattr(training, "_build_trainer", build)
+    resumed = training.train(config, resume=True)
+    assert_equal_weights(weights(whole.model), weights(resumed.model))
+    assert (whole.model / "history.csv").read_text() == (resumed.model / "history.csv").read_text()
+
+
+def test_resuming_skips_a_checkpoint_that_was_cut_off(configure, tmp_path):
+    training.train(configure("training.epochs=2"))
+    checkpoints = sorted((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (checkpoints[-1] / "trainer_state.json").unlink()
+    assert training._checkpoint_to_resume(tmp_path / "run") == checkpoints[-2]
+
+
+def test_nothing_to_resume_from_is_said(configure):
+    with pytest.raises(DataError, match="without --resume"):
+        training.train(configure(), resume=True)
+
+
+def test_a_store_made_for_other_settings_is_refused(configure):
+    with pytest.raises(DataError, match="prepare.py again") as caught:
+        training.train(configure("data.clip_seconds=0.5"))
+    assert caught.value.code == "stale_store"
+
+
+def test_an_architecture_that_does_not_fit_the_features_is_named(configure, tmp_path):
+    with pytest.raises(ConfigError, match="arch.yaml"):
+        training.train(configure("features.num_mels=32"))
+
+
+def test_early_stopping_ends_a_training_that_no_longer_improves(configure):
+    result = training.train(configure("training.epochs=30", "training.early_stop_epochs=2"))
+    assert result.epochs < 30
+
+
+def test_a_failed_write_leaves_the_old_model_in_place(configure, tmp_path, monkeypatch):
+    training.train(configure("training.epochs=1"))
+    before = weights(tmp_path / "model")
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training, "write_model_card", fail)
+    with pytest.raises(OSError, match="No space"):
+        training.train(configure("training.epochs=1", "seed=1"))
+    assert_equal_weights(before, weights(tmp_path / "model"))
+    assert not list(Path(tmp_path).glob(".model*"))
