@@ -20,7 +20,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        with _explain_full_disk(path):
+        with explain_full_disk(path):
             yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
@@ -34,7 +34,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        with _explain_full_disk(path):
+        with explain_full_disk(path):
             yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
         if path.exists():
@@ -49,7 +49,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _explain_full_disk(path: Path) -> Iterator[None]:
+def explain_full_disk(path: Path) -> Iterator[None]:
     """Writers name a full disk in their own ways (RuntimeError, SafetensorError): make all of them an OSError."""
     try:
         yield

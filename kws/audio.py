@@ -14,6 +14,8 @@ import soxr
 from kws.errors import AudioError
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+_FORMATS = frozenset({"WAV", "WAVEX", "FLAC", "OGG", "MP3"})  # of what libsndfile reads, what this program answers for
+_EXPECTED = "expected WAV, FLAC, OGG or MP3"
 # Writers that do not know the length yet (pipes) put a placeholder there; libsndfile reads to the end then.
 _STREAMING_SIZE = 0x7FFFF000
 
@@ -31,11 +33,13 @@ class Limits:
         max_bytes: size of the encoded file.
         max_seconds: length of the recording.
         max_channels: channels of the recording.
+        max_values: samples of all channels together: 3 MB of FLAC can hold 12 GB of silence.
     """
 
     max_bytes: int = 64 * 2**20
     max_seconds: float = 600.0
     max_channels: int = 64
+    max_values: int = 2**26
 
 
 DEFAULT_LIMITS = Limits()
@@ -130,13 +134,19 @@ def _decode_samples(content: bytes, name: str, limits: Limits) -> tuple[np.ndarr
     """Decode to ([T, channels] float32, rate)."""
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.format not in _FORMATS:
+                raise AudioError(f"{name}: {file.format} format; {_EXPECTED}")
             if file.channels > limits.max_channels:
                 raise AudioError(f"{name}: {file.channels} channels; the limit is {limits.max_channels}")
-            samples = file.read(int(limits.max_seconds * file.samplerate) + 1, dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AudioError(f"{name}: not readable as audio ({reason}); expected WAV, FLAC, OGG or MP3") from None
+            wanted = min(file.frames, int(limits.max_seconds * file.samplerate) + 1)
+            if wanted * file.channels > limits.max_values:
+                raise AudioError(f"{name}: more than {limits.max_values:,} samples in {file.channels} channels",
+                                 "too_large")
+            samples, rate = file.read(wanted, dtype="float32", always_2d=True), file.samplerate
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{name}: not readable as audio ({error.error_string.strip()}); {_EXPECTED}") from None
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise AudioError(f"{name}: not readable as audio ({type(error).__name__}); {_EXPECTED}") from None
     if len(samples) > limits.max_seconds * rate:
         raise AudioError(f"{name}: longer than the limit of {limits.max_seconds:g} s", "too_long")
     return samples, rate

@@ -60,7 +60,7 @@ class DataConfig(Section):
     max_seconds: Positive = 10.0
     validation_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
     testing_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
-    unknown_ratio: NotNegative = 1.0
+    unknown_ratio: NotNegative = 3.0
     silence_ratio: NotNegative = 1.0
     silence_gain_db: Range = (-50.0, 0.0)
 
@@ -107,12 +107,12 @@ class AugmentConfig(Section):
     shift_ms: NotNegative = 100.0
     speed: Annotated[Float, Field(ge=0.0, le=0.5)] = 0.1
     gain_db: Range = (-12.0, 6.0)
-    noise_probability: Probability = 0.8
-    snr_db: Range = (0.0, 30.0)
+    noise_probability: Probability = 0.6
+    snr_db: Range = (5.0, 40.0)
     time_masks: CountOrZero = 2
-    time_mask_frames: CountOrZero = 20
+    time_mask_frames: CountOrZero = 12
     frequency_masks: CountOrZero = 2
-    frequency_mask_bins: CountOrZero = 5
+    frequency_mask_bins: CountOrZero = 4
 
     @model_validator(mode="after")
     def _check(self) -> AugmentConfig:
@@ -125,14 +125,14 @@ class TrainingConfig(Section):
 
     model: Path = Path("models/kws")
     checkpoints: Path = Path("runs/kws")
-    epochs: Count = 30
-    batch_size: Count = 100
+    epochs: Count = 20
+    batch_size: Count = 64
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.01
     warmup_epochs: NotNegative = 2.0
     weight_decay: NotNegative = 0.01
-    label_smoothing: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.1
+    label_smoothing: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.05
     max_gradient_norm: Positive = 5.0
-    early_stop_epochs: Count = 10
+    early_stop_epochs: Count = 8
     num_threads: CountOrZero = 0
 
     @model_validator(mode="after")
@@ -187,7 +187,7 @@ class Config(Section):
     """A whole configuration file."""
 
     seed: CountOrZero = 0
-    architecture: Path = Path("configs/arch/nano.yaml")
+    architecture: Path = Path("configs/arch/small.yaml")
     data: DataConfig
     features: FeatureConfig = FeatureConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -5,7 +5,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Sequence, cast
 
 import numpy as np
 import pandas as pd
@@ -75,6 +75,11 @@ def load_model(folder: Path) -> KwsForAudioClassification:
         raise ModelError(f"{folder}: cannot be loaded ({reason}); train again") from error
 
 
+def labels_of(model: KwsForAudioClassification) -> LabelSet:
+    """Read a model's labels."""
+    return LabelSet.from_id2label(cast("dict[int, str]", model.config.id2label))
+
+
 def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silence_gain_db: tuple[float, float],
                    seed: int) -> LabelledClips:
     """All clips of a split of a prepared store, and `_silence_` drawn from its part of the background noise.
@@ -100,7 +105,7 @@ def clips_of_manifest(manifest: Path, model: KwsForAudioClassification) -> Label
     Raises:
         DataError: if the file cannot be read, lacks a column, or names no readable clip.
     """
-    table, labels = _read_manifest(manifest), LabelSet.from_id2label(model.config.id2label)
+    table, labels = _read_manifest(manifest), labels_of(model)
     waveforms, rows, errors = [], [], []
     for row, path in enumerate(tqdm(table["path"], desc="reading", unit="clip", disable=None)):
         try:
@@ -143,7 +148,7 @@ def evaluate(model: KwsForAudioClassification, clips: LabelledClips) -> Evaluati
     Raises:
         ModelError: "bad_logits" if the model answers NaN.
     """
-    labels = LabelSet.from_id2label(model.config.id2label)
+    labels = labels_of(model)
     logits = predict_logits(model, clips.waveforms)
     check_logits(logits, labels, len(clips.targets))
     rows = probabilities(logits)

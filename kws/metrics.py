@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, det_curve, f1_score, precision_recall_fscore_support, \
@@ -100,7 +100,7 @@ def threshold_for_false_accepts(targets: np.ndarray, probabilities: np.ndarray, 
     return OperatingPoint(threshold, float((rest >= threshold).mean()), float(hits.sum() / is_keyword.sum()))
 
 
-def worst_mistakes(targets: Sequence[int], probabilities: np.ndarray, count: int) -> np.ndarray:
+def worst_mistakes(targets: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
     """Rows that were answered wrongly, the surest of them first: at most `count` indices."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != np.asarray(targets))
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from transformers import PretrainedConfig
+from typing import Any, Mapping, Sequence
 
 _CARD = """---
 library_name: transformers
@@ -26,16 +24,18 @@ spot({{"array": waveform, "sampling_rate": {sample_rate}}})   # waveform: float3
 """
 
 
-def write_model_card(path: Path, config: PretrainedConfig, summary: dict[str, Any]) -> None:
+def write_model_card(path: Path, keywords: Sequence[str], sample_rate: int, num_samples: int,
+                     summary: Mapping[str, Any]) -> None:
     """Describe a model: what it answers, how good it is, how to use it.
 
     Args:
         path: of the card.
-        config: a `KwsConfig`.
+        keywords: words it spots.
+        sample_rate: Hz.
+        num_samples: samples of its window.
         summary: what `metrics.json` of the model folder holds.
     """
-    names = [config.id2label[index] for index in range(config.num_labels)]
     path.write_text(_CARD.format(
-        keywords=", ".join(names[:-2]), num_labels=config.num_labels, sample_rate=config.sample_rate,
-        seconds=config.num_samples / config.sample_rate, num_parameters=summary["num_parameters"],
+        keywords=", ".join(keywords), num_labels=len(keywords) + 2, sample_rate=sample_rate,
+        seconds=num_samples / sample_rate, num_parameters=summary["num_parameters"],
         epochs=summary["epochs"], seed=summary["seed"], **summary["validation"]), encoding="utf-8")

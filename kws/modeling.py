@@ -54,7 +54,7 @@ class KwsForAudioClassification(PreTrainedModel):
     def __init__(self, config: KwsConfig) -> None:
         super().__init__(config)
         self.features = LogMel(sample_rate=config.sample_rate, **config.features)
-        self.network = build_network(config.architecture, config.num_labels, config.features["num_mels"])
+        self.network = build_network(config.architecture, len(config.id2label or {}), config.features["num_mels"])
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

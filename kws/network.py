@@ -44,14 +44,14 @@ class BroadcastBlock(nn.Module):
         transition: whether the block starts a stage.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: Sequence[int], kernel: int, dilation: int,
+    def __init__(self, in_channels: int, channels: int, stride: tuple[int, int], kernel: int, dilation: int,
                  sub_bands: int, dropout: float, transition: bool) -> None:
         super().__init__()
         self.transition = transition
         pointwise = [nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
         self.f2 = nn.Sequential(
             *(pointwise if transition else []),
-            nn.Conv2d(channels, channels, (3, 1), stride=tuple(stride), padding=(1, 0), groups=channels, bias=False),
+            nn.Conv2d(channels, channels, (3, 1), stride=stride, padding=(1, 0), groups=channels, bias=False),
             SubSpectralNorm(channels, sub_bands))
         self.f1 = nn.Sequential(
             nn.Conv2d(channels, channels, (1, kernel), padding=(0, dilation * (kernel // 2)), dilation=(1, dilation),
@@ -86,7 +86,8 @@ class BroadcastResidualNetwork(nn.Module):
     def __init__(self, num_labels: int, num_mels: int, stem: Mapping[str, Any], stages: Sequence[Mapping[str, Any]],
                  head: Mapping[str, Any], sub_bands: int, dropout: float) -> None:
         super().__init__()
-        kernel, stride = tuple(stem["kernel"]), tuple(stem["stride"])
+        kernel: tuple[int, int] = tuple(stem["kernel"])
+        stride: tuple[int, int] = tuple(stem["stride"])
         self.stem = nn.Sequential(
             nn.Conv2d(1, stem["channels"], kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2), bias=False),
             nn.BatchNorm2d(stem["channels"]), nn.ReLU())
@@ -98,7 +99,7 @@ class BroadcastResidualNetwork(nn.Module):
                 raise ValueError(f"stages[{number}]: {mels} mel bins remain; sub_bands = {sub_bands} must divide them")
             for index in range(stage["blocks"]):
                 blocks.append(BroadcastBlock(
-                    channels, stage["channels"], stage["stride"] if index == 0 else (1, 1), stage["kernel"],
+                    channels, stage["channels"], tuple(stage["stride"]) if index == 0 else (1, 1), stage["kernel"],
                     stage["dilation"], sub_bands, dropout, transition=index == 0))
                 channels = stage["channels"]
         self.stages = nn.Sequential(*blocks)

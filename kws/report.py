@@ -54,12 +54,14 @@ img { max-width: 100%; height: auto; background: #fff; border-radius: .3rem; mar
 {% if section.table is not none %}
 <div class="wide"><table>
 <thead><tr>
-{%- for name, is_number in section.columns %}<th{% if is_number %} class="number"{% endif %}>{{ name }}</th>{% endfor -%}
+{%- for name, is_number in section.columns %}
+<th{% if is_number %} class="number"{% endif %}>{{ name }}</th>{% endfor -%}
 </tr></thead>
 <tbody>
 {% for row in section.table %}
 <tr>
-{%- for cell, is_number in row %}<td{% if is_number %} class="number"{% endif %}>{{ cell }}</td>{% endfor -%}
+{%- for cell, is_number in row %}
+<td{% if is_number %} class="number"{% endif %}>{{ cell }}</td>{% endfor -%}
 </tr>
 {% endfor %}
 </tbody>

@@ -18,7 +18,7 @@ from transformers import (EarlyStoppingCallback, EvalPrediction, PrinterCallback
                           TrainerControl, TrainerState, TrainingArguments, set_seed)
 from transformers.utils.logging import disable_progress_bar
 
-from kws.atomic import atomic_folder
+from kws.atomic import atomic_folder, explain_full_disk
 from kws.augment import Augmenter
 from kws.config import Config, load_architecture
 from kws.data.noise import NoiseBank
@@ -66,8 +66,8 @@ class KwsTrainer(Trainer):
         self.noise = noise.to(self.args.device) if noise else None
         self.label_smoothing = label_smoothing
 
-    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False,
-                     **kwargs: Any) -> Any:
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
+                     num_items_in_batch: torch.Tensor | int | None = None) -> Any:
         """Cross-entropy; in training of augmented clips with smoothed labels, in evaluation of clips as they are."""
         if not model.training:
             outputs = model(**inputs)
@@ -157,7 +157,8 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
     if checkpoint is None and trainer.is_world_process_zero():
         shutil.rmtree(config.training.checkpoints, ignore_errors=True)
     try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with explain_full_disk(config.training.checkpoints):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except KeyboardInterrupt:
         logger.warning("stopped at step %d of %d; --resume continues from the last finished epoch",
                        trainer.state.global_step, trainer.state.max_steps)
@@ -258,7 +259,7 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
     """Write the model folder from the best epoch's weights."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     rows = history(trainer.state)
-    best = rows.loc[rows["macro_f1"].idxmax()]
+    best = rows.iloc[int(rows["macro_f1"].argmax())]
     validation = {name: float(best[name]) for name in ("accuracy", "macro_f1")}
     result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,
                             sum(parameter.numel() for parameter in model.parameters()), progress.clips_per_second)
@@ -270,5 +271,6 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
             KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
             (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
             rows.to_csv(folder / "history.csv", index=False)
-            write_model_card(folder / "README.md", model.config, summary)
+            write_model_card(folder / "README.md", config.data.keywords, config.data.sample_rate,
+                             config.data.num_samples, summary)
     return result

@@ -82,7 +82,7 @@ def measure_training(config: Config) -> None:
 
     from kws.augment import Augmenter
     from kws.labels import LabelSet
-    from kws.modeling import build_model
+    from kws.modeling import KwsForAudioClassification, build_model
 
     generator = torch.Generator().manual_seed(0)
     waveforms, noise = 0.1 * torch.randn(2, _BATCH_SIZE, config.data.num_samples, generator=generator)
@@ -95,7 +95,7 @@ def measure_training(config: Config) -> None:
                             config.features.model_dump(), load_architecture(path).model_dump(mode="json"))
         optimizer = torch.optim.AdamW(model.parameters())
 
-        def step(model: torch.nn.Module = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
+        def step(model: KwsForAudioClassification = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
             with torch.no_grad():
                 features = model.features(augmenter.waveforms(waveforms, noise, generator))
                 features = augmenter.features(features, generator)

@@ -4,17 +4,19 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import Optional, Sequence
 
-import numpy as np
 import torch
 
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.config import Config, load_config
+from kws.config import load_config
 from kws.data.prepare import RejectedData, prepare
 from kws.data.store import load_store
 from kws.data.summary import summary_text, write_summary
 from kws.features import LogMel
+
+SETTINGS = {"keywords", "sample_rate", "clip_seconds", "min_seconds", "max_seconds", "validation_percent",
+            "testing_percent"}
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -23,16 +25,9 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("config", type=Path, help="for example configs/kws.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
                         help="change a key of the configuration, for example data.root=my-recordings")
-    parser.add_argument("--reports", type=Path, default=Path("reports"),
-                        help="gets data.json and data.html (default: reports)")
+    parser.add_argument("--reports", type=Path, default=Path("reports"), help="gets data.json and data.html")
     add_verbosity(parser)
     return parser.parse_args(argv)
-
-
-def front_end(config: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """Build the model's front end for one clip: [T] -> [M, F]."""
-    log_mel = LogMel(sample_rate=config.data.sample_rate, **config.features.model_dump())
-    return lambda waveform: log_mel(torch.from_numpy(waveform)[None])[0, 0].numpy()
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -40,22 +35,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     config = load_config(args.config, args.overrides)
-    settings = config.data
-    started = time.perf_counter()
+    data, started = config.data, time.perf_counter()
     try:
-        report = prepare(
-            settings.root, settings.prepared, require_noise=settings.silence_ratio > 0,
-            listing=str(args.reports / "data.json"),
-            **settings.model_dump(include={"keywords", "sample_rate", "clip_seconds", "min_seconds", "max_seconds",
-                                           "validation_percent", "testing_percent"}))
+        report = prepare(data.root, data.prepared, require_noise=data.silence_ratio > 0,
+                         listing=str(args.reports / "data.json"), **data.model_dump(include=SETTINGS))
     except RejectedData as error:
         write_summary(error.report, args.reports)
         raise
-    seconds = time.perf_counter() - started
-    write_summary(report, args.reports, load_store(settings.prepared), front_end(config))
+    speed = len(report.clips) / (time.perf_counter() - started)
+    log_mel = LogMel(sample_rate=data.sample_rate, **config.features.model_dump())
+    write_summary(report, args.reports, load_store(data.prepared),
+                  lambda waveform: log_mel(torch.from_numpy(waveform)[None])[0, 0].numpy())
     print(summary_text(report))
-    print(f"{settings.prepared}: {len(report.clips) / seconds:,.0f} files/s; {len(report.problems):,} warnings, "
-          f"see {args.reports / 'data.html'}")
+    print(f"{data.prepared}: {speed:,.0f} files/s, {len(report.problems):,} warnings; see {args.reports}/data.html")
     return EXIT_OK
 
 

@@ -123,3 +123,8 @@ def test_an_architecture_with_an_even_kernel_is_refused(tmp_path):
     path.write_text(yaml.safe_dump(broken))
     with pytest.raises(ConfigError, match=r"stages\[1\].kernel: 4 is even"):
         load_architecture(path)
+
+
+def test_the_main_file_and_the_defaults_of_the_code_agree():
+    stated = load_config(DEFAULT)
+    assert stated == Config(data={"keywords": stated.data.keywords})

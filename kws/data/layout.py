@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
@@ -14,6 +15,7 @@ from kws.labels import LabelSet
 
 NOISE_FOLDER = "_background_noise_"
 _SPEAKER_END = "_nohash_"  # Speech Commands: <speaker>_nohash_<number of the take>.wav
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # undecodable bytes of a name arrive as lone surrogates
 _MAX_NAMED = 40  # words that a message lists
 
 
@@ -88,8 +90,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"{folder}: cannot be read: {error.strerror}; expected a folder that you may list",
                         "unreadable") from None
     for entry in entries:
-        if not entry.name.isprintable():  # undecodable bytes arrive as lone surrogates, which are not printable
-            raise DataError(f"{folder}: the name {entry.name!r} is not printable text; rename it", "bad_name")
+        if _NOT_TEXT.search(entry.name):
+            raise DataError(f"{folder}: the name {entry.name!r} is not text; expected UTF-8 without control "
+                            "characters. Rename it", "bad_name")
     return entries
 
 

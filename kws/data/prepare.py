@@ -155,8 +155,7 @@ def _write_clips(writer: ClipWriter, clips: pd.DataFrame, root: Path, sample_rat
             writer.add(clip.samples)
         found.append(replace(clip, samples=None))
         kept.append(is_kept)
-    table = pd.concat([clips, _table(found).drop(columns="path")], axis=1).assign(kept=kept)
-    return table[[*MANIFEST_COLUMNS, *table.columns.difference(MANIFEST_COLUMNS, sort=False)]]
+    return pd.concat([clips, _table(found).drop(columns="path")], axis=1).assign(kept=kept)
 
 
 def _table(inspections: Sequence[Inspection]) -> pd.DataFrame:

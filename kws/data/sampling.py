@@ -15,7 +15,7 @@ from kws.labels import SILENCE, UNKNOWN
 _FULL_SCALE = np.float32(32768)
 
 
-class ClipDataset(Dataset):  # type: ignore[type-arg]
+class ClipDataset(Dataset):
     """A split as a `torch` dataset of labelled windows; equal for equal seeds.
 
     Args:

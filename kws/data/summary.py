@@ -22,6 +22,7 @@ LogMelFunction = Callable[[np.ndarray], np.ndarray]  # [T] float32 in -1..1 -> [
 
 _MAX_ROWS = 200  # of the page's table of problems; data.json has all
 _MAX_PICTURES = 48
+_MAX_BARS = 120  # words with most clips
 _COLUMNS = 6  # of pictures
 _QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 
@@ -131,7 +132,8 @@ def _problem_sections(report: Report) -> Iterator[Section]:
 
 
 def _words_figure(clips_per_word: dict[str, dict[str, int]]) -> Figure:
-    words = list(clips_per_word)
+    frequent = sorted(clips_per_word, key=lambda word: -sum(clips_per_word[word].values()))[:_MAX_BARS]
+    words = [word for word in clips_per_word if word in frequent]
     figure = Figure(figsize=(9.0, 1.2 + 0.22 * len(words)), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(words))
@@ -163,7 +165,7 @@ def _pictures(store: PreparedStore, log_mel: LogMelFunction) -> Figure:
     rows = -(-len(first) // _COLUMNS)
     figure = Figure(figsize=(11.0, 1.7 * rows), layout="constrained")
     grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for axes, (row, word) in zip(grid, first["word"].items(), strict=False):
+    for axes, row, word in zip(grid, first.index.to_numpy(), first["word"], strict=False):
         axes.imshow(log_mel(store.waveforms[row] / np.float32(FULL_SCALE)), origin="lower", aspect="auto")
         axes.set_title(_plain([word])[0], fontsize=9)
     for axes in grid:

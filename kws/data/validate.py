@@ -4,8 +4,8 @@ from __future__ import annotations
 from typing import Iterable
 
 import pandas as pd
-import pandera.errors
 import pandera.pandas as pandera
+from pandera.errors import SchemaErrors
 
 from kws.data.inspection import Inspection
 from kws.data.problems import Problem
@@ -45,7 +45,7 @@ def check_manifest(manifest: pd.DataFrame, labels: LabelSet, source: str) -> Non
     """
     try:
         manifest_schema(labels).validate(manifest, lazy=True)
-    except pandera.errors.SchemaErrors as error:
+    except SchemaErrors as error:
         faults = error.failure_cases
         first = faults.iloc[0]
         raise DataError(f"{source}: {len(faults):,} fault(s), first in column {first['column']}, row {first['index']}: "
@@ -75,12 +75,12 @@ def check_noise(recordings: Iterable[Inspection]) -> list[Problem]:
     return [_error(noise.code, noise.path, noise.message) for noise in recordings if noise.code]
 
 
-def _error(code: str, path: str, message: str) -> Problem:
-    return Problem("error", code, path, message)
+def _error(code: object, path: object, message: object) -> Problem:
+    return Problem("error", str(code), str(path), str(message))
 
 
-def _warning(code: str, path: str, message: str) -> Problem:
-    return Problem("warning", code, path, message)
+def _warning(code: object, path: object, message: object) -> Problem:
+    return Problem("warning", str(code), str(path), str(message))
 
 
 def _unreadable(clips: pd.DataFrame) -> list[Problem]:
@@ -166,5 +166,5 @@ def _uneven(clips: pd.DataFrame, labels: LabelSet) -> list[Problem]:
     if len(counts) < 2 or counts.max() <= _IMBALANCE * counts.min():
         return []
     most, least = counts.idxmax(), counts.idxmin()
-    return [_warning("imbalance", str(least), f"{least}: {counts.min():,} clips for training, {most} has "
+    return [_warning("imbalance", least, f"{least}: {counts.min():,} clips for training, {most} has "
                      f"{counts.max():,}; the model will favour the frequent keywords")]

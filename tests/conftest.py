@@ -1,0 +1,91 @@
+"""Shared fixtures: generated audio and a small corpus in the Speech Commands layout. Nothing is read from the disk."""
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Callable, Sequence
+
+import numpy as np
+import pytest
+import soundfile
+
+# What the published rule makes of these speakers at 10 % / 10 % was computed with sha1sum and bc (tests/data/test_split.py).
+SPEAKERS = {
+    "training": ("00003039", "00006e17", "00008d06", "0000abf5", "0000cae4", "0000e9d3", "000108c2", "000127b1"),
+    "validation": ("00004f28", "0001658f"),
+    "testing": ("0001847e", "0003b14c"),
+}
+REAL_SPEECH = Path(__file__).resolve().parents[2] / "shared" / "real-speech"
+
+
+@pytest.fixture(scope="session")
+def speakers() -> dict[str, tuple[str, ...]]:
+    """The speakers of `corpus` by split."""
+    return SPEAKERS
+
+
+@pytest.fixture(scope="session")
+def tone() -> Callable[..., np.ndarray]:
+    """tone(frequency_hz, seconds=1.0, sample_rate=16000, amplitude=0.5) -> [T] float32."""
+    def make(frequency_hz: float, seconds: float = 1.0, sample_rate: int = 16000,
+             amplitude: float = 0.5) -> np.ndarray:
+        times = np.arange(round(seconds * sample_rate)) / sample_rate
+        return (amplitude * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def noise() -> Callable[..., np.ndarray]:
+    """noise(seed, seconds=1.0, sample_rate=16000, amplitude=0.1) -> [T] float32, normal, clipped to -1..1."""
+    def make(seed: int, seconds: float = 1.0, sample_rate: int = 16000, amplitude: float = 0.1) -> np.ndarray:
+        samples = np.random.default_rng(seed).standard_normal(round(seconds * sample_rate))
+        return np.clip(amplitude * samples, -1.0, 1.0).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def wav_bytes() -> Callable[..., bytes]:
+    """wav_bytes(waveform [T] or [T, channels], sample_rate=16000, subtype="PCM_16", format="WAV") -> encoded bytes."""
+    def encode(waveform: np.ndarray, sample_rate: int = 16000, subtype: str | None = "PCM_16",
+               format: str = "WAV") -> bytes:
+        file = io.BytesIO()
+        soundfile.write(file, waveform, sample_rate, format=format, subtype=subtype)
+        return file.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, tone: Callable[..., np.ndarray], noise: Callable[..., np.ndarray]) -> Callable[..., Path]:
+    """corpus(words=("yes", "no", "bed"), takes=2, suffix=".wav") -> a data folder with all three splits.
+
+    Every word is a tone of its own, said by 12 speakers: 8 train, 2 validate, 2 test by the published rule. Two
+    recordings of background noise are there. The clips of a word last from 0.6 to 1.2 s, by speaker.
+    """
+    def make(words: Sequence[str] = ("yes", "no", "bed"), takes: int = 2, suffix: str = ".wav") -> Path:
+        root = tmp_path / "data"
+        speakers = [speaker for names in SPEAKERS.values() for speaker in names]
+        for word_number, word in enumerate(words):
+            (root / word).mkdir(parents=True)
+            for number, speaker in enumerate(speakers):
+                for take in range(takes):
+                    seconds = 0.6 + 0.6 * number / (len(speakers) - 1)
+                    seed = (word_number * len(speakers) + number) * takes + take
+                    clip = tone(300.0 + 200.0 * word_number + 5.0 * number, seconds) + noise(seed, seconds, amplitude=0.02)
+                    soundfile.write(root / word / f"{speaker}_nohash_{take}{suffix}", clip, 16000)
+        (root / "_background_noise_").mkdir()
+        for seed, name in enumerate(("hum", "rain")):
+            soundfile.write(root / "_background_noise_" / f"{name}.wav", noise(1000 + seed, 3.0), 16000)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_speech() -> Path:
+    """The folder of real recordings that some machines have."""
+    if not (REAL_SPEECH / "validation_list.txt").is_file():
+        pytest.skip(f"no real recordings at {REAL_SPEECH}")
+    return REAL_SPEECH

@@ -1,0 +1,188 @@
+"""The road a user walks, on a tiny synthetic corpus, and what can go wrong on it."""
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import soundfile
+
+from kws.cli import EXIT_BAD_INPUT, guard
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = ["--set", 'data.keywords=["yes", "no"]', "--set", "training.epochs=2", "--set", "training.warmup_epochs=0.5",
+            "--set", f"architecture={ROOT}/configs/arch/nano.yaml"]
+CONFIG = str(ROOT / "configs/kws.yaml")
+
+
+def run(name, *arguments):
+    """Run a script in this process, as its last line would."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return guard(script.main, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus") / "data"
+    assert run("synthesize", str(folder), "--keywords", "yes", "no", "--words", "bed", "cat", "--speakers", "12",
+               "--takes", "2", "1") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    """A folder in which everything was made, by a fresh process each."""
+    folder = tmp_path_factory.mktemp("work")
+    shutil.copytree(corpus, folder / "data")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for command in (["prepare", CONFIG, *SETTINGS], ["train", CONFIG, "-v", *SETTINGS],
+                    ["evaluate", "models/kws", "--config", CONFIG, *SETTINGS]):
+        done = subprocess.run([sys.executable, str(ROOT / f"scripts/{command[0]}.py"), *command[1:]], cwd=folder,
+                              env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    return folder
+
+
+@pytest.fixture
+def work(corpus, tmp_path, monkeypatch):
+    """A fresh folder with the corpus, entered."""
+    shutil.copytree(corpus, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_road_ends_with_a_measured_model(trained):
+    metrics = json.loads((trained / "reports/evaluation/metrics.json").read_text())
+    assert 0.0 <= metrics["accuracy"] <= 1.0 and metrics["clips"] > 0
+    assert (trained / "models/kws/model.safetensors").is_file()
+    assert (trained / "reports/data.html").is_file()
+    assert "epoch 2/2" in (trained / "runs/kws.log").read_text()
+
+
+def test_a_manifest_is_evaluated_as_the_split_is(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    manifest = pd.read_csv("prepared/kws/manifest.csv")
+    manifest = manifest[manifest["split"] == "testing"]
+    manifest.to_csv("data/testing.csv", index=False)
+    assert run("evaluate", "models/kws", "--manifest", "data/testing.csv", "--output", "reports/by-manifest") == 0
+    assert run("evaluate", "models/kws", "--config", CONFIG, *SETTINGS, "--set", "data.silence_ratio=0",
+               "--output", "reports/by-split") == 0
+    first, second = (json.loads(Path(f"reports/{name}/metrics.json").read_text())
+                     for name in ("by-manifest", "by-split"))
+    for metrics in (first, second):  # a sum whose last bit depends on the order of the clips
+        metrics["expected_calibration_error"] = round(metrics["expected_calibration_error"], 9)
+    assert first == second
+
+
+def test_the_model_labels_real_files_through_the_pipeline_of_a_fresh_process(trained):
+    code = ("import kws.modeling, soundfile, sys; from transformers import pipeline; "
+            "spot = pipeline('audio-classification', model='models/kws'); "
+            "print([spot({'array': soundfile.read(path, dtype='float32')[0], 'sampling_rate': 16000})[0]['label'] "
+            "for path in sys.argv[1:]])")
+    files = [str(path) for path in sorted((trained / "data/yes").iterdir())[:3]]
+    done = subprocess.run([sys.executable, "-c", code, *files], cwd=trained, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    answers = eval(done.stdout.strip().splitlines()[-1])
+    assert len(answers) == 3 and set(answers) <= {"yes", "no", "_unknown_", "_silence_"}
+
+
+def first_clip(work):
+    return sorted((work / "data/yes").iterdir())[0]
+
+
+@pytest.mark.parametrize("content, expected", [
+    (lambda good: b"", "0 bytes"), (lambda good: good[:44], "header promises"), (lambda good: good[:2000], "promises"),
+    (lambda good: b"this is text", "not readable as audio")], ids=["empty", "header only", "truncated", "text"])
+def test_a_broken_recording_stops_the_preparation(work, capsys, content, expected):
+    path = first_clip(work)
+    path.write_bytes(content(path.read_bytes()))
+    assert run("prepare", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert f"yes/{path.name}" in message and expected in message and "Traceback" not in message
+    assert not (work / "prepared/kws").exists() and not list((work / "prepared").glob(".*"))
+    assert "error" in (work / "reports/data.json").read_text()
+
+
+def test_nan_samples_stop_the_preparation(work, capsys):
+    path = first_clip(work)
+    soundfile.write(path, [0.1, float("nan")] * 4000, 16000, subtype="FLOAT")
+    assert run("prepare", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
+    assert "NaN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate, channels, subtype", [(8000, 1, "PCM_16"), (16000, 2, "PCM_16"), (16000, 1, "PCM_24"),
+                                                     (16000, 1, "FLOAT"), (44100, 2, "FLOAT")])
+def test_other_formats_are_converted(work, capsys, rate, channels, subtype):
+    path = first_clip(work)
+    samples, _ = soundfile.read(path)
+    soundfile.write(path, samples[:, None].repeat(channels, axis=1), rate, subtype=subtype)
+    assert run("prepare", CONFIG, *SETTINGS) == 0
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["--set", "training.lr_rate=1"], "training.lr_rate: unknown key; did you mean"),
+    (["--set", "data.keywords=[yes]"], "quote it"),
+    (["--set", "training.epochs=-1"], "training.epochs: found -1"),
+    (["--set", "data.root=nowhere"], "nowhere: no such folder"),
+    (["--set", 'data.keywords=["yes", "spam"]'], "spam"),
+])
+def test_bad_settings_are_one_line_and_exit_code_2(work, capsys, arguments, expected):
+    assert run("prepare", CONFIG, *SETTINGS, *arguments) == EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert expected in message and "Traceback" not in message
+    assert not (work / "prepared").exists() or not list((work / "prepared").iterdir())
+
+
+def test_training_without_a_store_says_how_to_make_one(work, capsys):
+    assert run("train", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
+    assert "scripts/prepare.py" in capsys.readouterr().err
+    assert not (work / "models").exists()
+
+
+def test_an_absent_configuration_or_model_is_named(work, capsys):
+    assert run("train", "absent.yaml") == EXIT_BAD_INPUT
+    assert "absent.yaml" in capsys.readouterr().err
+    assert run("evaluate", "models/absent") == EXIT_BAD_INPUT
+    assert "models/absent: no config.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")
+                                          if path.stem not in ("ci_selfcheck", "repair_torchaudio")))
+def test_every_script_explains_itself(script, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(script, "--help")
+    assert ended.value.code == 0
+    assert len(capsys.readouterr().out) > 300
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    yield mount
+    subprocess.run(["umount", "--lazy", str(mount)], check=True)  # lazy: the log file is open there
+
+
+@pytest.mark.parametrize("script, setting", [("prepare", "data.prepared"), ("train", "training.checkpoints"),
+                                             ("train", "training.model")])
+def test_a_full_disk_is_said_and_leaves_nothing(trained, small_disk, capsys, monkeypatch, script, setting):
+    monkeypatch.chdir(trained)
+    (small_disk / "fill").write_bytes(bytes(900_000))
+    assert run(script, CONFIG, *SETTINGS, "--set", f"training.checkpoints={small_disk.parent}/run", "--set",
+               f"training.model={small_disk.parent}/model", "--set", f"{setting}={small_disk}/out"
+               ) == EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert "No space left on device" in message and "Traceback" not in message
+    if setting != "training.checkpoints":
+        assert [path.name for path in small_disk.iterdir()] == ["fill"]
