@@ -8,7 +8,7 @@ from typing import Optional, Sequence
 
 import torch
 
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.cli import EXIT_OK, add_config, add_verbosity, guard, start_logging
 from kws.config import load_config
 from kws.data.prepare import RejectedData, prepare
 from kws.data.store import load_store
@@ -22,9 +22,7 @@ SETTINGS = {"keywords", "sample_rate", "clip_seconds", "min_seconds", "max_secon
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path, help="for example configs/kws.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                        help="change a key of the configuration, for example data.root=my-recordings")
+    add_config(parser)
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="gets data.json and data.html")
     add_verbosity(parser)
     return parser.parse_args(argv)
@@ -34,7 +32,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    config = load_config(args.config, args.overrides)
+    config = load_config(args.config, args.set)
     data, started = config.data, time.perf_counter()
     try:
         report = prepare(data.root, data.prepared, require_noise=data.silence_ratio > 0,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-# What the published rule makes of these speakers at 10 % / 10 % was computed with sha1sum and bc (tests/data/test_split.py).
+# What the published rule makes of these speakers at 10 % / 10 %, computed with sha1sum and bc (see test_split.py).
 SPEAKERS = {
     "training": ("00003039", "00006e17", "00008d06", "0000abf5", "0000cae4", "0000e9d3", "000108c2", "000127b1"),
     "validation": ("00004f28", "0001658f"),
@@ -73,7 +73,8 @@ def corpus(tmp_path: Path, tone: Callable[..., np.ndarray], noise: Callable[...,
                 for take in range(takes):
                     seconds = 0.6 + 0.6 * number / (len(speakers) - 1)
                     seed = (word_number * len(speakers) + number) * takes + take
-                    clip = tone(300.0 + 200.0 * word_number + 5.0 * number, seconds) + noise(seed, seconds, amplitude=0.02)
+                    clip = tone(300.0 + 200.0 * word_number + 5.0 * number, seconds)
+                    clip += noise(seed, seconds, amplitude=0.02)
                     soundfile.write(root / word / f"{speaker}_nohash_{take}{suffix}", clip, 16000)
         (root / "_background_noise_").mkdir()
         for seed, name in enumerate(("hum", "rain")):

@@ -54,7 +54,8 @@ def test_laid_out_text_keeps_its_lines(tmp_path):
 
 
 def test_half_characters_of_file_names_do_not_stop_the_page(tmp_path):
-    assert "a?.wav" in page(tmp_path, Section("A", table=pd.DataFrame({"path": pd.Series(["a\udcff.wav"], dtype=object)})))
+    table = pd.DataFrame({"path": pd.Series(["a\udcff.wav"], dtype=object)})
+    assert "a?.wav" in page(tmp_path, Section("A", table=table))
 
 
 def test_equal_content_gives_equal_bytes(tmp_path):
