@@ -43,7 +43,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         with explain_full_disk(path):
             yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
+        _open_permissions(temporary)
         if path.exists():
             _replace_folder(temporary, path)
         else:
@@ -76,6 +76,15 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         if already_clear or shutil.disk_usage(path.parent).free > _FULL_BYTES:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+def _open_permissions(folder: Path) -> None:
+    """Give a finished folder the usual permissions; some writers (safetensors) make files for their owner only."""
+    closed_to = _umask()
+    os.chmod(folder, 0o777 & ~closed_to)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            os.chmod(path, (0o777 if path.is_dir() else 0o666) & ~closed_to)
 
 
 def _umask() -> int:

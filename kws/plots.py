@@ -34,6 +34,7 @@ def curves_figure(curves: dict[str, Any]) -> Figure:
     roc, det = figure.subplots(1, 2)
     roc.plot(curves["false_accepts"], curves["recall"])
     roc.set(title=f"ROC, area {curves['auc']:.4f}", xlabel="false accepts", ylabel="keywords found", xlim=(0.0, 0.2))
+    roc.set_xticks([0.0, 0.05, 0.1, 0.15, 0.2])
     roc.xaxis.set_major_formatter(PercentFormatter(1.0))
     roc.yaxis.set_major_formatter(PercentFormatter(1.0))
     limits = (5e-4, 0.5)  # of both rates; the normal deviate scale has no 0 and no 1

@@ -191,7 +191,7 @@ def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Pr
     validation = ClipDataset(store, "validation", None, settings.silence_ratio, settings.silence_gain_db, config.seed)
     progress = Progress(len(training))
     trainer = KwsTrainer(
-        model=_build_model(config, store.labels), args=_training_arguments(config, len(training)),
+        model=_build_model(config, store.labels), args=_training_arguments(config),
         train_dataset=training, eval_dataset=validation, data_collator=_as_it_is,
         compute_metrics=_validation_metrics,
         callbacks=[progress, EarlyStoppingCallback(config.training.early_stop_epochs)],
@@ -211,19 +211,24 @@ def _build_model(config: Config, labels: LabelSet) -> KwsForAudioClassification:
         raise ConfigError(str(config.architecture), [str(error)]) from None
 
 
-def _training_arguments(config: Config, clips_per_epoch: int) -> TrainingArguments:
+def _training_arguments(config: Config) -> TrainingArguments:
     settings = config.training
-    steps_per_epoch = -(-clips_per_epoch // settings.batch_size)
     return TrainingArguments(
         output_dir=str(settings.checkpoints), seed=config.seed, data_seed=config.seed,
         num_train_epochs=settings.epochs, per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=_EVALUATION_BATCH, learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay, lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup_epochs * steps_per_epoch), max_grad_norm=settings.max_gradient_norm,
+        warmup_steps=settings.warmup_epochs / settings.epochs, max_grad_norm=settings.max_gradient_norm,
         eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", save_total_limit=2,
         load_best_model_at_end=True, metric_for_best_model="macro_f1", greater_is_better=True,
         restore_callback_states_from_checkpoint=True, remove_unused_columns=False, label_names=["labels"],
+        use_cpu=not torch.cuda.is_available(), ddp_backend=_cpu_backend(), ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(), disable_tqdm=True, report_to=[])
+
+
+def _cpu_backend() -> Optional[str]:
+    """Name the backend that joins processes on CPUs; None without torchrun, or where there are GPUs."""
+    return "gloo" if "WORLD_SIZE" in os.environ and not torch.cuda.is_available() else None
 
 
 def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

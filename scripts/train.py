@@ -8,6 +8,7 @@ Several GPUs or processes: torchrun --nproc-per-node 2 scripts/train.py configs/
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Optional, Sequence
 
 from kws.cli import EXIT_OK, add_config, add_verbosity, guard, start_logging
@@ -33,6 +34,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     from kws.training import train  # after the arguments are known to be good: importing it takes seconds
 
     result = train(config, resume=args.resume)
+    if os.environ.get("RANK", "0") != "0":  # torchrun: one process speaks for all
+        return EXIT_OK
     print(f"{result.model}: {result.num_parameters:,} parameters, {result.epochs} epochs, "
           f"{result.clips_per_second:.0f} clips/s; validation accuracy {result.validation['accuracy']:.2%}, "
           f"macro-F1 {result.validation['macro_f1']:.2%}")

@@ -94,6 +94,18 @@ def test_the_model_labels_real_files_through_the_pipeline_of_a_fresh_process(tra
     assert len(answers) == 3 and set(answers) <= {"yes", "no", "_unknown_", "_silence_"}
 
 
+def test_two_processes_train_one_model(trained):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+               str(ROOT / "scripts/train.py"), CONFIG, *SETTINGS, "--set", "training.num_threads=1", "-v",
+               "--set", "training.model=models/two", "--set", "training.checkpoints=runs/two",
+               "--set", "training.batch_size=8"]
+    done = subprocess.run(command, cwd=trained, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("models/two:") == 1 and done.stderr.count("epoch 2/2:") == 1
+    assert (trained / "models/two/model.safetensors").is_file()
+
+
 def first_clip(work):
     return sorted((work / "data/yes").iterdir())[0]
 

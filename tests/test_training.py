@@ -78,6 +78,7 @@ def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
     assert history["epoch"].tolist() == list(range(1, result.epochs + 1))
     assert history["macro_f1"].max() == pytest.approx(result.validation["macro_f1"])
     assert "accuracy" in (result.model / "README.md").read_text()
+    assert len({path.stat().st_mode for path in result.model.iterdir() if path.is_file()}) == 1  # readable alike
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

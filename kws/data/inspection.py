@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
+import mmap
 import os
 import signal
 import sys
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +31,8 @@ FLOOR_DB = -120.0  # level of digital silence, and of anything below
 _CLIPPED_ABOVE = 0.99  # below the largest sample of an 8-bit file, 127 / 128
 _CHUNK_FILES = 64  # files a worker takes at once: 2 MB of one-second clips
 _INLINE_FILES = 512  # fewer are done before workers have started
+
+_shared: np.ndarray  # in worker processes: [slots, files, T] int16
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def inspect_files(paths: Sequence[str], root: Path, sample_rate: int, num_sample
     """
     inspect = partial(inspect_file, root=root, sample_rate=sample_rate, num_samples=num_samples, limits=limits)
     workers = _worth_starting(len(paths)) if workers is None else workers
-    return map(inspect, paths) if workers <= 1 else _inspect_in_processes(inspect, paths, workers)
+    return map(inspect, paths) if workers <= 1 else _inspect_in_processes(inspect, paths, num_samples, workers)
 
 
 def _worth_starting(num_files: int) -> int:
@@ -122,14 +126,20 @@ def _worth_starting(num_files: int) -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _inspect_in_processes(inspect: partial[Inspection], paths: Sequence[str], workers: int) -> Iterator[Inspection]:
-    chunks = (paths[start:start + _CHUNK_FILES] for start in range(0, len(paths), _CHUNK_FILES))
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_leave_interrupts_to_parent)
+def _inspect_in_processes(inspect: partial[Inspection], paths: Sequence[str], num_samples: int,
+                          workers: int) -> Iterator[Inspection]:
+    chunks = [paths[start:start + _CHUNK_FILES] for start in range(0, len(paths), _CHUNK_FILES)]
+    num_slots = 3 * workers  # chunks that are queued, in work, or wait to be fetched
+    shared = _share((num_slots, _CHUNK_FILES, num_samples))
+    pool = ProcessPoolExecutor(workers, get_context("fork"), _start_worker, (shared,))
     try:
-        submitted = (pool.submit(_inspect_chunk, inspect, chunk) for chunk in chunks)
-        pending: deque[Future[list[Inspection]]] = deque(itertools.islice(submitted, 3 * workers))
-        while pending:
-            yield from pending.popleft().result()
+        submitted = (pool.submit(_inspect_chunk, inspect, chunk, number % num_slots)
+                     for number, chunk in enumerate(chunks))
+        pending: deque[Future[list[Inspection]]] = deque(itertools.islice(submitted, num_slots))
+        for number in range(len(chunks)):
+            found = pending.popleft().result()
+            for inspection, samples in zip(found, shared[number % num_slots], strict=False):
+                yield inspection if inspection.code else replace(inspection, samples=samples.copy())
             pending.extend(itertools.islice(submitted, 1))
     except BrokenProcessPool:
         raise DataError(f"{inspect.keywords['root']}: a worker process died while reading the files; "
@@ -138,13 +148,28 @@ def _inspect_in_processes(inspect: partial[Inspection], paths: Sequence[str], wo
         pool.shutdown(cancel_futures=True)
 
 
-def _inspect_chunk(inspect: partial[Inspection], paths: Sequence[str]) -> list[Inspection]:
-    return [inspect(path) for path in paths]
+def _share(shape: tuple[int, int, int]) -> np.ndarray:
+    """Make an int16 array that forked processes share: sending samples through pipes costs as much as decoding."""
+    memory = mmap.mmap(-1, math.prod(shape) * np.dtype(np.int16).itemsize)
+    return np.frombuffer(memory, dtype=np.int16).reshape(shape)
 
 
-def _leave_interrupts_to_parent() -> None:
+def _start_worker(shared: np.ndarray) -> None:
     """Ctrl-C reaches every process of the terminal; the parent stops the workers."""
+    global _shared
+    _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _inspect_chunk(inspect: partial[Inspection], paths: Sequence[str], slot: int) -> list[Inspection]:
+    """Leave the samples in a slot of the shared array, return the rest."""
+    found = []
+    for position, path in enumerate(paths):
+        inspection = inspect(path)
+        if inspection.samples is not None:
+            _shared[slot, position] = inspection.samples
+        found.append(replace(inspection, samples=None))
+    return found
 
 
 def _decibels(amplitude: float) -> float:
