@@ -95,11 +95,11 @@ def test_the_model_labels_real_files_through_the_pipeline_of_a_fresh_process(tra
 
 
 def test_two_processes_train_one_model(trained):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                str(ROOT / "scripts/train.py"), CONFIG, *SETTINGS, "--set", "training.num_threads=1", "-v",
                "--set", "training.model=models/two", "--set", "training.checkpoints=runs/two",
                "--set", "training.batch_size=8"]
-    done = subprocess.run(command, cwd=trained, capture_output=True, text=True,
+    done = subprocess.run(command, cwd=trained, capture_output=True, text=True, timeout=120,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("models/two:") == 1 and done.stderr.count("epoch 2/2:") == 1
@@ -190,7 +190,7 @@ def small_disk(tmp_path):
                                              ("train", "training.model")])
 def test_a_full_disk_is_said_and_leaves_nothing(trained, small_disk, capsys, monkeypatch, script, setting):
     monkeypatch.chdir(trained)
-    (small_disk / "fill").write_bytes(bytes(900_000))
+    (small_disk / "fill").write_bytes(bytes(1_000_000))
     assert run(script, CONFIG, *SETTINGS, "--set", f"training.checkpoints={small_disk.parent}/run", "--set",
                f"training.model={small_disk.parent}/model", "--set", f"{setting}={small_disk}/out"
                ) == EXIT_BAD_INPUT
