@@ -43,6 +43,7 @@ def start_logging(verbose: int, log_file: Optional[Path] = None) -> None:
         old.close()
     for handler in handlers:
         logger.addHandler(handler)
+    logging.raiseExceptions = False  # a log file on a full disk is no reason for a traceback
     logger.setLevel(logging.DEBUG if verbose >= 2 else logging.INFO)
     logger.propagate = False
 
