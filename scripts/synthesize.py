@@ -13,7 +13,7 @@ EPILOG = """\
 examples:
   python scripts/synthesize.py                               the default: 10,000 clips, 310 MB, half a minute
   python scripts/synthesize.py data --keywords lights fan    your own words, no recordings needed
-  python scripts/synthesize.py /tmp/few --speakers 10        a quick look: 10 speakers, 1,000 clips
+  python scripts/synthesize.py few --speakers 10             a quick look: 10 speakers, 1,000 clips
 
 The layout is that of Google Speech Commands: <word>/<speaker>_nohash_<take>.wav and _background_noise_/; real
 recordings can take its place. Synthetic voices show that all works, not how well a model hears people."""
