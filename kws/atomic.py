@@ -66,6 +66,19 @@ def _replace_folder(new: Path, path: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_replaceable(path: Path, marker: str) -> None:
+    """Refuse to put a result in the place of a folder that holds something else.
+
+    Args:
+        path: of the result.
+        marker: a file that every earlier result of this kind holds.
+    Raises:
+        FileExistsError: if `path` is a folder with something in it, but not the marker.
+    """
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
+        raise FileExistsError(errno.EEXIST, f"holds other files and no {marker}; choose another folder", str(path))
+
+
 @contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
     """Writers name a full disk in their own ways (RuntimeError, SafetensorError): make all of them an OSError."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from kws import metrics, plots
-from kws.atomic import atomic_folder
+from kws.atomic import atomic_folder, check_replaceable
 from kws.audio import decode
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore
@@ -169,7 +169,12 @@ def _figures(clips: LabelledClips, rows: np.ndarray, labels: LabelSet) -> dict[s
 
 
 def write_evaluation(evaluation: Evaluation, model: KwsForAudioClassification, folder: Path, title: str) -> None:
-    """Write metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html; the folder is replaced."""
+    """Write metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html; an older evaluation is replaced.
+
+    Raises:
+        FileExistsError: if the folder holds something else.
+    """
+    check_replaceable(folder, "confusion.csv")
     labels, targets = evaluation.labels, evaluation.clips.targets
     counts = metrics.confusion(targets, evaluation.predicted, len(labels))
     curves = metrics.keyword_curves(targets, evaluation.probabilities, labels)
@@ -212,8 +217,8 @@ def summary_table(evaluation: Evaluation) -> str:
                  f"clips; calibration error {figures['expected_calibration_error']:.2%}")
     point = figures["one_percent_false_accepts"]
     if point:
-        lines.append(f"threshold {point['threshold']:.3f} keeps false accepts at {point['false_accept_rate']:.2%} and "
-                     f"finds {point['recall']:.2%} of the keywords")
+        lines.append(f"on these clips, threshold {point['threshold']:.3f} keeps false accepts at "
+                     f"{point['false_accept_rate']:.2%} and finds {point['recall']:.2%} of the keywords")
     if figures["unreadable"]:
         lines.append(f"{figures['unreadable']} clips could not be read")
     return "\n".join(lines)

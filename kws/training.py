@@ -18,7 +18,7 @@ from transformers import (EarlyStoppingCallback, EvalPrediction, PrinterCallback
                           TrainerControl, TrainerState, TrainingArguments, set_seed)
 from transformers.utils.logging import disable_progress_bar
 
-from kws.atomic import atomic_folder, explain_full_disk
+from kws.atomic import atomic_folder, check_replaceable, explain_full_disk
 from kws.augment import Augmenter
 from kws.config import Config, load_architecture
 from kws.data.noise import NoiseBank
@@ -33,6 +33,7 @@ from kws.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_m
 logger = logging.getLogger(__name__)
 
 _EVALUATION_BATCH = 250
+_MODEL_FILE = "model.safetensors"
 # Written last of a checkpoint's files: a checkpoint without it was cut off.
 _LAST_WRITTEN = "trainer_state.json"
 
@@ -146,8 +147,10 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
     Raises:
         ConfigError: if the architecture does not fit the features.
         DataError: if the prepared store is missing or made for other settings, or there is nothing to resume from.
+        FileExistsError: if the folder for the model holds something else.
         ModelError: "diverged" if the loss is no longer finite.
     """
+    check_replaceable(config.training.model, _MODEL_FILE)  # now: after the training it would be a pity
     disable_progress_bar()  # of transformers, for every file it writes
     set_seed(config.seed)
     torch.set_num_threads(config.training.num_threads or os.cpu_count() or 1)
@@ -155,7 +158,8 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
     checkpoint = _checkpoint_to_resume(config.training.checkpoints) if resume else None
     trainer, progress = _build_trainer(config, store)
     if checkpoint is None and trainer.is_world_process_zero():
-        shutil.rmtree(config.training.checkpoints, ignore_errors=True)
+        for old in config.training.checkpoints.glob("checkpoint-*"):  # the folder may hold other things
+            shutil.rmtree(old)
     try:
         with explain_full_disk(config.training.checkpoints):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

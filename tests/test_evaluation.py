@@ -93,3 +93,12 @@ def test_a_folder_that_is_no_model_is_named(tmp_path, model):
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(ModelError, match="cannot be loaded"):
         evaluation.load_model(tmp_path)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(model, manifest, tmp_path):
+    result = evaluation.evaluate(model, evaluation.clips_of_manifest(manifest, model))
+    with pytest.raises(FileExistsError, match="holds other files"):
+        evaluation.write_evaluation(result, model, tmp_path, "title")
+    assert manifest.exists()
+    evaluation.write_evaluation(result, model, tmp_path / "reports", "title")
+    evaluation.write_evaluation(result, model, tmp_path / "reports", "again")

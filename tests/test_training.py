@@ -173,3 +173,14 @@ def test_a_failed_write_leaves_the_old_model_in_place(configure, tmp_path, monke
         training.train(configure("training.epochs=1", "seed=1"))
     assert_equal_weights(before, weights(tmp_path / "model"))
     assert not list(Path(tmp_path).glob(".model*"))
+
+
+def test_folders_that_hold_something_else_are_left_alone(configure, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "run").mkdir()
+    for folder in ("model", "run"):
+        (tmp_path / folder / "thesis.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="holds other files"):
+        training.train(configure("training.epochs=1"))
+    training.train(configure("training.epochs=1", f"training.model={tmp_path / 'other'}"))
+    assert (tmp_path / "model/thesis.txt").read_text() == (tmp_path / "run/thesis.txt").read_text() == "precious"
