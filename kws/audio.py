@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import io
 import os
+import stat
+import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import soundfile
@@ -91,8 +94,11 @@ def decode_recording(source: Source, sample_rate: int, limits: Limits = DEFAULT_
         raise AudioError(f"{name}: 0 bytes; expected an audio file", "empty_audio")
     if len(content) > limits.max_bytes:
         raise AudioError(f"{name}: {len(content):,} bytes; the limit is {limits.max_bytes:,}", "too_large")
-    _check_riff_length(content, name)
-    samples, rate = _decode_samples(content, name, limits)
+    chunks = _riff_chunks(content)
+    _check_riff_length(content, chunks, name)
+    samples, rate = _plain_samples(content, chunks, sample_rate), sample_rate
+    if samples is None or len(samples) > limits.max_seconds * rate:
+        samples, rate = _decode_samples(content, name, limits)
     return Recording(_to_mono(samples, rate, sample_rate, name), rate, len(samples), samples.shape[1])
 
 
@@ -103,6 +109,8 @@ def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
         AudioError: "not_found" or "unreadable".
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: a pipe would be waited for
+            raise AudioError(f"{name}: a folder, pipe or device; expected a file", "unreadable")
         with open(path, "rb") as file:
             content = file.read(_USUAL_BYTES)
             if len(content) == _USUAL_BYTES:
@@ -112,22 +120,46 @@ def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
         raise AudioError(f"{name}: no such file", "not_found") from None
     except OSError as error:
         raise AudioError(f"{name}: cannot be read: {error.strerror}", "unreadable") from None
+    except ValueError as error:  # a zero byte in the path, half a character
+        raise AudioError(f"{name!r}: cannot be the path of a file: {error}", "not_found") from None
 
 
-def _check_riff_length(content: bytes, name: str) -> None:
-    """Refuse a WAV file whose data chunk promises more bytes than there are: libsndfile would cut it silently."""
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return
-    position = 12
-    while position + 8 <= len(content):
+def _riff_chunks(content: bytes) -> dict[bytes, tuple[int, int]]:
+    """Where the chunks of a WAV file up to its samples begin, and how many bytes they promise; {} for other files."""
+    chunks: dict[bytes, tuple[int, int]] = {}
+    position = 12 if content[:4] == b"RIFF" and content[8:12] == b"WAVE" else len(content)
+    while position + 8 <= len(content) and b"data" not in chunks:
         size = int.from_bytes(content[position + 4:position + 8], "little")
-        if content[position:position + 4] == b"data":
-            present = len(content) - position - 8
-            if present < size < _STREAMING_SIZE:
-                raise AudioError(f"{name}: {present:,} bytes of samples; its header promises {size:,}",
-                                 "truncated_audio")
-            return
+        chunks.setdefault(content[position:position + 4], (position + 8, size))
         position += 8 + size + size % 2
+    return chunks
+
+
+def _check_riff_length(content: bytes, chunks: dict[bytes, tuple[int, int]], name: str) -> None:
+    """Refuse a WAV file whose data chunk promises more bytes than there are: libsndfile would cut it silently."""
+    start, size = chunks.get(b"data", (0, 0))
+    if len(content) - start < size < _STREAMING_SIZE:
+        raise AudioError(f"{name}: {len(content) - start:,} bytes of samples; its header promises {size:,}",
+                         "truncated_audio")
+
+
+def _plain_samples(content: bytes, chunks: dict[bytes, tuple[int, int]],
+                   sample_rate: int) -> Optional[np.ndarray]:
+    """Read 16-bit mono PCM at the wanted rate, what nearly every clip is, as it lies there: [T, 1] float32.
+
+    libsndfile gives the same samples, in ten times the time, most of it in calls back into Python.
+    """
+    header, _ = chunks.get(b"fmt ", (0, 0))
+    start, size = chunks.get(b"data", (0, 0))
+    if content[header:header + 16] != _plain_header(sample_rate) or not 0 < size <= len(content) - start:
+        return None
+    return np.frombuffer(content, dtype="<i2", count=size // 2, offset=start)[:, None] * np.float32(1 / 32768)
+
+
+@lru_cache
+def _plain_header(sample_rate: int) -> bytes:
+    """The format chunk of 16-bit mono PCM: format, channels, rate, bytes a second, bytes a frame, bits."""
+    return struct.pack("<HHIIHH", 1, 1, sample_rate, 2 * sample_rate, 2, 16)
 
 
 def _decode_samples(content: bytes, name: str, limits: Limits) -> tuple[np.ndarray, int]:

@@ -9,7 +9,7 @@ from typing import Callable, Optional, Sequence
 
 from kws.errors import KwsError
 
-EXIT_OK, EXIT_BUG, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_BUG, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 logger = logging.getLogger("kws")
 

@@ -5,24 +5,24 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterator, Sequence, cast
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
-from transformers.utils.logging import disable_progress_bar
 
 from kws import metrics, plots
 from kws.atomic import atomic_folder, check_replaceable
 from kws.audio import decode
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore
-from kws.errors import AudioError, DataError, ModelError
+from kws.errors import AudioError, DataError
 from kws.labels import LabelSet
 from kws.modeling import KwsForAudioClassification
 from kws.postprocess import check_logits, probabilities
 from kws.report import Section, write_page
+from kws.runtime import labels_of
 from kws.window import fit
 
 logger = logging.getLogger(__name__)
@@ -61,23 +61,6 @@ class Evaluation:
     def predicted(self) -> np.ndarray:
         """[N] label indices."""
         return self.probabilities.argmax(axis=1)
-
-
-def load_model(folder: Path) -> KwsForAudioClassification:
-    """Load a model folder for inference; raises ModelError if it is none."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no config.json; expected a model folder that scripts/train.py wrote")
-    disable_progress_bar()  # of transformers, for every file it reads
-    try:
-        return KwsForAudioClassification.from_pretrained(folder, local_files_only=True).eval()
-    except Exception as error:  # transformers, safetensors and torch each raise their own for a damaged folder
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{folder}: cannot be loaded ({reason}); train again") from error
-
-
-def labels_of(model: KwsForAudioClassification) -> LabelSet:
-    """Read a model's labels."""
-    return LabelSet.from_id2label(cast("dict[int, str]", model.config.id2label))
 
 
 def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silence_gain_db: tuple[float, float],

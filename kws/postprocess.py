@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -18,11 +18,26 @@ class Prediction:
         label: the most probable label, or `_unknown_` where a keyword stays below the threshold.
         confidence: 0..1, the probability of `label`.
         confidences: the probability of every label, in the model's order; they sum to 1.
+        start_seconds: where in the recording the window begins that was answered for.
     """
 
     label: str
     confidence: float
     confidences: dict[str, float]
+    start_seconds: float = 0.0
+
+
+def most_confident(confidences: dict[str, float], top_k: Optional[int] = None) -> dict[str, float]:
+    """Keep the `top_k` most probable labels, the most probable first; all, in the model's order, for None."""
+    if top_k is None:
+        return confidences
+    return dict(sorted(confidences.items(), key=lambda item: -item[1])[:top_k])
+
+
+def answer(prediction: Prediction, top_k: Optional[int] = None) -> dict[str, Any]:
+    """Put a prediction into the shape that programs get it in (JSON lines, HTTP)."""
+    return {"label": prediction.label, "confidence": prediction.confidence,
+            "confidences": most_confident(prediction.confidences, top_k), "start_seconds": prediction.start_seconds}
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

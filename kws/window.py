@@ -19,3 +19,16 @@ def fit(waveform: np.ndarray, num_samples: int) -> np.ndarray:
         return waveform[start:start + num_samples]
     before = -surplus // 2
     return np.pad(waveform, (before, -surplus - before))
+
+
+def window_starts(length: int, num_samples: int) -> list[int]:
+    """Where windows begin that together hear a whole recording: half a window apart, the last one at its end.
+
+    Args:
+        length: samples of the recording, at least 1.
+        num_samples: length of the window.
+    Returns:
+        first samples, ascending; [0] for a recording that fits into one window.
+    """
+    last = max(length - num_samples, 0)
+    return [*range(0, last, max(num_samples // 2, 1)), last]

@@ -39,8 +39,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     start_logging(args.verbose)
     from kws import evaluation  # after the arguments are known to be good: importing it takes seconds
     from kws.data.store import load_store
+    from kws.runtime import load_torch_model
 
-    model = evaluation.load_model(args.model)
+    model = load_torch_model(args.model)
     if args.manifest:
         clips = evaluation.clips_of_manifest(args.manifest, model)
     else:

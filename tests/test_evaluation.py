@@ -12,6 +12,7 @@ from kws.config import load_architecture
 from kws.errors import DataError, ModelError
 from kws.labels import LabelSet
 from kws.modeling import build_model
+from kws.runtime import load_torch_model
 
 FEATURES = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
 LABELS = LabelSet.from_keywords(["yes", "no"])
@@ -88,11 +89,11 @@ def test_a_missing_manifest_is_named(model, tmp_path):
 
 def test_a_folder_that_is_no_model_is_named(tmp_path, model):
     with pytest.raises(ModelError, match="no config.json"):
-        evaluation.load_model(tmp_path)
+        load_torch_model(tmp_path)
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(ModelError, match="cannot be loaded"):
-        evaluation.load_model(tmp_path)
+        load_torch_model(tmp_path)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(model, manifest, tmp_path):

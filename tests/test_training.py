@@ -12,7 +12,7 @@ from kws import training
 from kws.config import load_config
 from kws.data.store import PreparedStore
 from kws.errors import ConfigError, DataError
-from kws.evaluation import load_model
+from kws.runtime import load_torch_model
 from kws.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["low", "high"])
@@ -56,7 +56,7 @@ def configure(tmp_path, monkeypatch):
 
 
 def weights(folder):
-    return load_model(folder).state_dict()
+    return load_torch_model(folder).state_dict()
 
 
 def assert_equal_weights(first, second):
@@ -73,7 +73,7 @@ def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
     summary = json.loads((result.model / "metrics.json").read_text())
     assert summary["validation"] == result.validation
     assert summary["num_parameters"] == result.num_parameters == sum(
-        weight.numel() for weight in load_model(result.model).parameters())
+        weight.numel() for weight in load_torch_model(result.model).parameters())
     history = pd.read_csv(result.model / "history.csv")
     assert history["epoch"].tolist() == list(range(1, result.epochs + 1))
     assert history["macro_f1"].max() == pytest.approx(result.validation["macro_f1"])
@@ -90,7 +90,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(configure):
     clips = training.ClipDataset(store, "validation", None, data.silence_ratio, data.silence_gain_db, config.seed)
     batch = clips.__getitems__(range(len(clips)))
     with torch.inference_mode():
-        predicted = load_model(result.model)(batch["input_values"]).logits.argmax(dim=1).numpy()
+        predicted = load_torch_model(result.model)(batch["input_values"]).logits.argmax(dim=1).numpy()
     assert (predicted == clips.label_ids).mean() == pytest.approx(result.validation["accuracy"])
 
 

@@ -1,0 +1,144 @@
+"""From recordings to answers: the one place that joins decode, fit, runtime and decide."""
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Iterator, Optional, Sequence, Union
+
+import numpy as np
+
+from kws.audio import DEFAULT_LIMITS, Limits, Source, decode
+from kws.errors import AudioError
+from kws.labels import LabelSet
+from kws.postprocess import Prediction, check_logits, decide, probabilities
+from kws.runtime import Runtime, load_runtime
+from kws.window import fit, window_starts
+
+DEFAULT_MODEL = Path("models/kws")
+# Windows of one call: enough to amortise it, few enough for the processor's caches (measured).
+_BATCH_SIZE = 16
+
+Clip = Union[Source, np.ndarray]
+Answer = Union[Prediction, AudioError]
+
+
+class KeywordSpotter:
+    """A loaded model that labels recordings.
+
+        spotter = KeywordSpotter("models/kws")
+        spotter("a.wav").label                  # one: a Prediction, or an AudioError is raised
+        spotter(["a.wav", wav_bytes, array])    # several: a Prediction or an AudioError for each, in order
+
+    A recording longer than the model's window is heard in overlapping windows, half a window apart; the one in which
+    some keyword is most probable answers for it and `start_seconds` says where it begins. A shorter one is centred.
+
+    Args:
+        model: model folder, ONNX file of one, or a loaded runtime.
+        runtime: "onnx" or "torch"; None takes ONNX Runtime where the model has been exported.
+        threads: that one call may use; 0: as many as the machine has cores.
+        limits: what recordings are refused.
+
+    Raises:
+        ModelError: if there is no usable model.
+    """
+
+    def __init__(self, model: Union[str, os.PathLike[str], Runtime] = DEFAULT_MODEL, *, runtime: Optional[str] = None,
+                 threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+        is_path = isinstance(model, (str, os.PathLike))
+        self._runtime: Runtime = load_runtime(Path(model), runtime, threads) if is_path else model  # type: ignore
+        self._limits = limits
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels it answers with."""
+        return self._runtime.labels
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of arrays given to it."""
+        return self._runtime.sample_rate
+
+    def __call__(self, clips: Union[Clip, Sequence[Clip]],
+                 threshold: float = 0.0) -> Union[Prediction, list[Answer]]:
+        """Label one recording, or several; see `classify`.
+
+        Raises:
+            AudioError: if a single recording cannot be used.
+        """
+        if isinstance(clips, (list, tuple)):
+            return self.classify(clips, threshold)
+        answer, = self.classify([clips], threshold)  # type: ignore[list-item]
+        if isinstance(answer, AudioError):
+            raise answer
+        return answer
+
+    def classify(self, clips: Sequence[Clip], threshold: float = 0.0,
+                 names: Optional[Sequence[str]] = None) -> list[Answer]:
+        """Label recordings; safe to call from several threads.
+
+        Args:
+            clips: paths, encoded bytes, or arrays [T] at `sample_rate`, float in -1..1 or int16.
+            threshold: 0..1, the least confidence of a keyword; below it the answer is `_unknown_`.
+            names: what to call the recordings in messages; paths by default.
+        Returns:
+            for every clip, in order, its prediction, or what is wrong with it.
+        Raises:
+            ModelError: if the model answers NaN.
+            ValueError: if the threshold is outside 0..1.
+        """
+        answers: list[Optional[Answer]] = [None] * len(clips)
+        best = _BestWindows(len(clips), self.labels)
+        windows = self._windows(clips, names, answers)
+        while batch := list(islice(windows, _BATCH_SIZE)):
+            owners, starts, waveforms = zip(*batch)
+            best.add(np.array(owners), np.array(starts), self._runtime.logits(np.stack(waveforms)))
+        heard = best.score >= 0.0
+        for index, prediction in zip(np.flatnonzero(heard), decide(best.logits[heard], self.labels, threshold)):
+            start = int(best.start[index])
+            answers[index] = replace(prediction, start_seconds=start / self.sample_rate) if start else prediction
+        return answers  # type: ignore[return-value]  # every clip was heard or is an error
+
+    def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]],
+                 answers: list[Optional[Answer]]) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (index of the clip, first sample, [T]) of every window; put errors into `answers`."""
+        size = self._runtime.num_samples
+        for index, clip in enumerate(clips):
+            try:
+                waveform = self._waveform(clip, names[index] if names else "")
+            except AudioError as error:
+                answers[index] = error
+                continue
+            for start in window_starts(len(waveform), size):
+                yield index, start, fit(waveform[start:start + size], size)
+
+    def _waveform(self, clip: Clip, name: str) -> np.ndarray:
+        if not isinstance(clip, np.ndarray):
+            return decode(clip, self.sample_rate, self._limits, name)
+        name = name or "array"
+        if clip.ndim != 1 or not len(clip):
+            raise AudioError(f"{name}: shape {list(clip.shape)}; expected [T], mono, T of at least 1", "empty_audio")
+        waveform = clip.astype(np.float32) / (32768 if clip.dtype == np.int16 else 1)
+        if not np.isfinite(waveform).all():
+            raise AudioError(f"{name}: NaN or infinite samples", "bad_samples")
+        return np.clip(waveform, -1.0, 1.0)
+
+
+class _BestWindows:
+    """For every clip the window in which some keyword is most probable; the first of equal ones."""
+
+    def __init__(self, num_clips: int, labels: LabelSet) -> None:
+        self._labels = labels
+        self.logits = np.zeros((num_clips, len(labels)), dtype=np.float32)
+        self.start = np.zeros(num_clips, dtype=np.int64)
+        self.score = np.full(num_clips, -1.0)
+
+    def add(self, owners: np.ndarray, starts: np.ndarray, logits: np.ndarray) -> None:
+        """Compare a batch of windows, [B] clip indices, [B] first samples, [B, C], with the best so far."""
+        check_logits(logits, self._labels, len(owners))
+        score = probabilities(logits)[:, :len(self._labels.keywords)].max(axis=1)
+        order = np.lexsort((-starts, score))  # the last write of equal owners wins: the best score, the first start
+        order = order[score[order] > self.score[owners[order]]]
+        chosen = owners[order]
+        self.logits[chosen], self.start[chosen], self.score[chosen] = logits[order], starts[order], score[order]

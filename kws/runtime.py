@@ -1,0 +1,144 @@
+"""Run a trained model: waveforms [B, T] in, logits [B, C] out, by ONNX Runtime or by PyTorch."""
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Protocol, cast
+
+import numpy as np
+
+from kws.errors import ModelError
+from kws.labels import LabelSet
+
+if TYPE_CHECKING:
+    from kws.modeling import KwsForAudioClassification
+
+ONNX_FILE = "model.onnx"
+RUNTIMES = ("onnx", "torch")
+
+
+class Runtime(Protocol):
+    """A model that is ready to run; safe to call from several threads."""
+
+    labels: LabelSet
+    sample_rate: int
+    num_samples: int
+
+    def logits(self, waveforms: np.ndarray) -> np.ndarray:
+        """[B, T] float32 in -1..1 at `sample_rate`, T = `num_samples` -> [B, C] float32."""
+
+
+class OnnxRuntime:
+    """An exported model on the CPU.
+
+    Args:
+        path: of the ONNX file; labels and sample rate are in its metadata.
+        threads: that one call may use; 0: as many as the machine has cores.
+
+    Raises:
+        ModelError: if the file is missing, damaged, or was not written by scripts/export.py.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        import onnxruntime
+
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file; scripts/export.py makes it from a model folder", "no_model")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has an exception class for every way in which a file can be wrong
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path}: cannot be loaded ({reason}); export it again") from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            self.labels = LabelSet(tuple(json.loads(metadata["labels"])))
+            self.sample_rate, self.num_samples = int(metadata["sample_rate"]), int(metadata["num_samples"])
+        except (KeyError, ValueError):
+            raise ModelError(f"{path}: no labels or sample rate in its metadata; expected a file that "
+                             "scripts/export.py wrote") from None
+
+    def logits(self, waveforms: np.ndarray) -> np.ndarray:
+        """[B, T] float32 -> [B, C] float32."""
+        return cast(np.ndarray, self._session.run(["logits"], {"waveforms": waveforms})[0])
+
+
+class TorchRuntime:
+    """A model folder as PyTorch runs it, on a GPU where there is one.
+
+    Args:
+        folder: that scripts/train.py wrote.
+        threads: of the CPU; 0: as many as the machine has cores.
+
+    Raises:
+        ModelError: if the folder holds no model.
+    """
+
+    def __init__(self, folder: Path, threads: int = 0) -> None:
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._torch = torch
+        self._model = load_torch_model(folder)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(self._device)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
+        self.labels = labels_of(self._model)
+        self.sample_rate, self.num_samples = self._model.config.sample_rate, self._model.config.num_samples
+
+    def logits(self, waveforms: np.ndarray) -> np.ndarray:
+        """[B, T] float32 -> [B, C] float32."""
+        with self._torch.inference_mode():
+            batch = self._torch.from_numpy(waveforms).to(self._device)
+            return cast(np.ndarray, self._model(batch).logits.cpu().numpy())
+
+
+def load_runtime(model: Path, kind: Optional[str] = None, threads: int = 0) -> Runtime:
+    """Load a model folder, or one ONNX file of it.
+
+    Args:
+        model: folder or `.onnx` file.
+        kind: "onnx" or "torch"; None takes ONNX Runtime where the model has been exported and it is installed.
+        threads: that one call may use; 0: as many as the machine has cores.
+    Raises:
+        ModelError: if there is no model, or nothing to run it with.
+    """
+    if model.suffix == ".onnx":
+        return OnnxRuntime(model, threads)
+    if not (model / "config.json").is_file():
+        raise ModelError(f"{model}: no config.json; expected a model folder that scripts/train.py wrote", "no_model")
+    exported = (model / ONNX_FILE).is_file()
+    if kind == "onnx" or (kind is None and exported and _is_installed("onnxruntime")):
+        return OnnxRuntime(model / ONNX_FILE, threads)
+    if kind is None and not (_is_installed("torch") and _is_installed("transformers")):
+        remedy = "install onnxruntime" if exported else f"run `python scripts/export.py {model}` where it was trained"
+        raise ModelError(f"{model}: nothing here to run it with; {remedy}", "no_runtime")
+    return TorchRuntime(model, threads)
+
+
+def load_torch_model(folder: Path) -> KwsForAudioClassification:
+    """Load a model folder as a PyTorch module for inference; raises ModelError if it is none."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json; expected a model folder that scripts/train.py wrote", "no_model")
+    from transformers.utils.logging import disable_progress_bar
+
+    from kws.modeling import KwsForAudioClassification
+
+    disable_progress_bar()  # of transformers, for every file it reads
+    try:
+        return KwsForAudioClassification.from_pretrained(folder, local_files_only=True).eval()
+    except Exception as error:  # transformers, safetensors and torch each raise their own for a damaged folder
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{folder}: cannot be loaded ({reason}); train again") from error
+
+
+def labels_of(model: KwsForAudioClassification) -> LabelSet:
+    """Read a PyTorch model's labels."""
+    return LabelSet.from_id2label(cast("dict[int, str]", model.config.id2label))
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

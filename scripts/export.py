@@ -1,0 +1,49 @@
+#!/usr/bin/env python
+"""Add to a model folder what runs without PyTorch: model.onnx, and model.pt for TorchServe.
+
+usage: python scripts/export.py models/kws [--config configs/kws.yaml] [--int8] [-v]
+
+The files are written only if ONNX Runtime answers as PyTorch does, on generated clips and on the validation clips of
+the prepared store. --int8 adds model.int8.onnx, if it costs at most 0.3 points of validation accuracy.
+"""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Optional, Sequence
+
+from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.config import load_config
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
+    parser.add_argument("model", type=Path, help="model folder, for example models/kws")
+    parser.add_argument("--config", type=Path, default=Path("configs/kws.yaml"),
+                        help="where the prepared store is (default: configs/kws.yaml)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key")
+    parser.add_argument("--int8", action="store_true", help="also write a quantized model")
+    add_verbosity(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Export, and print what was written."""
+    args = parse_args(argv)
+    start_logging(args.verbose)
+    config = load_config(args.config, args.set)
+    from kws.data.store import load_store  # after the arguments are known to be good: importing it takes seconds
+    from kws.export import export
+
+    store = load_store(config.data.prepared)
+    validation = store.manifest.index[store.manifest["split"] == "validation"]
+    result = export(args.model, store.waveforms[validation])
+    print(f"{result.path}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
+          f"PyTorch's on {result.clips:,} clips")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(guard(main))
