@@ -2,32 +2,25 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from kws import metrics, plots
 from kws.atomic import atomic_folder, check_replaceable
-from kws.audio import decode
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore
 from kws.errors import AudioError, DataError
+from kws.inference import Clip, KeywordSpotter
 from kws.labels import LabelSet
-from kws.modeling import KwsForAudioClassification
-from kws.postprocess import check_logits, probabilities
+from kws.listing import list_rows
 from kws.report import Section, write_page
-from kws.runtime import labels_of
-from kws.window import fit
 
-logger = logging.getLogger(__name__)
-
-_BATCH_SIZE = 250
+_BATCH_SIZE = 256
 _MISTAKES = 20
 
 
@@ -37,30 +30,53 @@ class LabelledClips:
 
     Args:
         names: [N] what to call each clip.
-        waveforms: [N, T] float32.
+        clips: [N] paths or arrays, as a `KeywordSpotter` takes them.
         targets: [N] label indices.
-        errors: messages of clips that could not be read; they count in no metric but are reported.
     """
 
     names: Sequence[str]
-    waveforms: torch.Tensor
+    clips: Sequence[Clip]
     targets: np.ndarray
-    errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A clip that was answered wrongly.
+
+    Args:
+        name: of the clip.
+        spoken: its label.
+        answered: the model's.
+        confidence: 0..1, of the answer.
+        window: [T] float32, what the model heard.
+    """
+
+    name: str
+    spoken: str
+    answered: str
+    confidence: float
+    window: np.ndarray
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said: `probabilities` [N, C] float64 for `clips`, and the figures that follow."""
+    """What a model said, and the figures that follow.
 
-    clips: LabelledClips
+    Args:
+        labels: of the model.
+        targets: [N] label indices of the clips that could be read.
+        probabilities: [N, C] float64.
+        metrics: the content of metrics.json.
+        mistakes: the surest wrong answers, the surest first.
+        errors: messages of clips that could not be read; they count in no metric but are reported.
+    """
+
     labels: LabelSet
+    targets: np.ndarray
     probabilities: np.ndarray
     metrics: dict[str, Any]
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """[N] label indices."""
-        return self.probabilities.argmax(axis=1)
+    mistakes: Sequence[Mistake]
+    errors: Sequence[str]
 
 
 def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silence_gain_db: tuple[float, float],
@@ -74,93 +90,83 @@ def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silen
     if len(dataset) == 0:
         counts = store.manifest["split"].value_counts().to_dict()
         raise DataError(f"no clips in split {split!r}; the store holds {counts}", "no_clips")
-    batch = dataset.__getitems__(range(len(dataset)))
-    paths = store.manifest["path"].to_numpy()[dataset.rows].tolist()
-    names = paths + [f"background noise {number}" for number in range(len(dataset) - len(paths))]
-    return LabelledClips(names, batch["input_values"], batch["labels"].numpy())
+    names = store.manifest["path"].to_numpy()[dataset.rows].tolist()
+    silence = dataset.__getitems__(range(len(names), len(dataset)))["input_values"].numpy()
+    names += [f"background noise {number}" for number in range(len(silence))]
+    return LabelledClips(names, [*(store.waveforms[row] for row in dataset.rows), *silence], dataset.label_ids)
 
 
-def clips_of_manifest(manifest: Path, model: KwsForAudioClassification) -> LabelledClips:
-    """The clips of a CSV with the columns `path` (relative to the CSV) and `label`, as this model hears them.
+def clips_of_manifest(manifest: Path, labels: LabelSet) -> LabelledClips:
+    """The clips of a CSV or Parquet file with the columns `path` (relative to it) and `label`.
 
     Words that are not labels of the model count as `_unknown_`.
 
     Raises:
-        DataError: if the file cannot be read, lacks a column, or names no readable clip.
+        DataError: if the file cannot be read, lacks a column, or has no rows.
     """
-    table, labels = _read_manifest(manifest), labels_of(model)
-    waveforms, rows, errors = [], [], []
-    for row, path in enumerate(tqdm(table["path"], desc="reading", unit="clip", disable=None)):
-        try:
-            waveform = decode(manifest.parent / path, model.config.sample_rate, name=path)
-            waveforms.append(fit(waveform, model.config.num_samples))
-            rows.append(row)
-        except AudioError as error:
-            errors.append(str(error))
+    listing = list_rows(manifest)
+    if not listing.has_targets:
+        raise DataError(f"{manifest}: no column label; expected a manifest with the columns path and label",
+                        "no_label_column")
+    rows = list(listing)
     if not rows:
-        first = f"; {errors[0]}" if errors else ""
-        raise DataError(f"{manifest}: none of {len(table)} clips can be read{first}", "no_clips")
-    table = table.iloc[rows]
-    targets = np.array([labels.index(labels.label_of(label)) for label in table["label"]])
-    return LabelledClips(table["path"].tolist(), torch.from_numpy(np.stack(waveforms)), targets, errors)
+        raise DataError(f"{manifest}: no rows", "no_clips")
+    targets = [labels.index(labels.label_of(row.target or "")) for row in rows]
+    return LabelledClips([row.path for row in rows], [row.location for row in rows], np.array(targets))
 
 
-def _read_manifest(manifest: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(manifest, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{manifest}: no such file; expected a CSV with the columns path and label") from None
-    except ValueError as error:
-        raise DataError(f"{manifest}: not readable as CSV ({str(error).splitlines()[0]})") from None
-    missing = {"path", "label"} - set(table.columns)
-    if missing:
-        raise DataError(f"{manifest}: no column {' and '.join(sorted(missing))}; found {', '.join(table.columns)}")
-    return table
-
-
-@torch.inference_mode()
-def predict_logits(model: KwsForAudioClassification, waveforms: torch.Tensor) -> np.ndarray:
-    """Run a model over clips in batches: [N, T] -> [N, C] float32."""
-    batches = tqdm(waveforms.split(_BATCH_SIZE), desc="evaluating", unit="batch", disable=None)
-    return torch.cat([model(batch.to(model.device)).logits.cpu() for batch in batches]).numpy()
-
-
-def evaluate(model: KwsForAudioClassification, clips: LabelledClips) -> Evaluation:
+def evaluate(spotter: KeywordSpotter, clips: LabelledClips) -> Evaluation:
     """Measure a model on clips.
 
     Raises:
+        DataError: "no_clips" if none of them can be read.
         ModelError: "bad_logits" if the model answers NaN.
     """
-    labels = labels_of(model)
-    logits = predict_logits(model, clips.waveforms)
-    check_logits(logits, labels, len(clips.targets))
-    rows = probabilities(logits)
-    return Evaluation(clips, labels, rows, _figures(clips, rows, labels))
+    answers = [answer for start in tqdm(range(0, len(clips.names), _BATCH_SIZE), "evaluating", unit="batch",
+                                        disable=None)
+               for answer in spotter.classify(clips.clips[start:start + _BATCH_SIZE],
+                                              names=clips.names[start:start + _BATCH_SIZE])]
+    errors = [str(answer) for answer in answers if isinstance(answer, AudioError)]
+    heard = [(row, answer) for row, answer in enumerate(answers) if not isinstance(answer, AudioError)]
+    if not heard:
+        raise DataError(f"none of {len(answers):,} clips can be read; {errors[0]}", "no_clips")
+    targets = clips.targets[[row for row, _ in heard]]
+    probabilities = np.array([list(answer.confidences.values()) for _, answer in heard])
+    mistakes = [
+        Mistake(clips.names[row], spotter.labels.names[clips.targets[row]], answer.label, answer.confidence,
+                spotter.window(clips.clips[row], answer.start_seconds))
+        for row, answer in (heard[index] for index in metrics.worst_mistakes(targets, probabilities, _MISTAKES))]
+    figures = {"clips": len(heard), "unreadable": len(errors), **_figures(targets, probabilities, spotter.labels)}
+    return Evaluation(spotter.labels, targets, probabilities, figures, mistakes, errors)
 
 
-def _figures(clips: LabelledClips, rows: np.ndarray, labels: LabelSet) -> dict[str, Any]:
-    """The content of metrics.json."""
-    targets, predicted = clips.targets, rows.argmax(axis=1)
+def _figures(targets: np.ndarray, rows: np.ndarray, labels: LabelSet) -> dict[str, Any]:
+    predicted = rows.argmax(axis=1)
     point = metrics.threshold_for_false_accepts(targets, rows, labels)
     curves = metrics.keyword_curves(targets, rows, labels)
-    return {"clips": len(targets), "unreadable": len(clips.errors),
-            **metrics.headline(targets, predicted),
+    return {**metrics.headline(targets, predicted),
             "expected_calibration_error": metrics.expected_calibration_error(targets, rows),
             "keyword_auc": curves.get("auc"),
             "one_percent_false_accepts": asdict(point) if point else None,
             "per_label": metrics.per_label(targets, predicted, labels)}
 
 
-def write_evaluation(evaluation: Evaluation, model: KwsForAudioClassification, folder: Path, title: str) -> None:
+def write_evaluation(evaluation: Evaluation, folder: Path, title: str,
+                     log_mel: Callable[[np.ndarray], np.ndarray]) -> None:
     """Write metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html; an older evaluation is replaced.
 
+    Args:
+        evaluation: what to write.
+        folder: of the reports.
+        title: of the page.
+        log_mel: [T] -> [M, F], how the model sees a waveform.
     Raises:
         FileExistsError: if the folder holds something else.
     """
     check_replaceable(folder, "confusion.csv")
-    labels, targets = evaluation.labels, evaluation.clips.targets
-    counts = metrics.confusion(targets, evaluation.predicted, len(labels))
-    curves = metrics.keyword_curves(targets, evaluation.probabilities, labels)
+    labels = evaluation.labels
+    counts = metrics.confusion(evaluation.targets, evaluation.probabilities.argmax(axis=1), len(labels))
+    curves = metrics.keyword_curves(evaluation.targets, evaluation.probabilities, labels)
     with atomic_folder(folder) as new:
         (new / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
         table = pd.DataFrame(counts, index=list(labels), columns=list(labels))
@@ -168,26 +174,20 @@ def write_evaluation(evaluation: Evaluation, model: KwsForAudioClassification, f
         plots.confusion_figure(counts, labels.names).savefig(new / "confusion.png", dpi=110)
         if curves:
             plots.curves_figure(curves).savefig(new / "curves.png", dpi=110)
-        write_page(new / "mistakes.html", title, list(_sections(evaluation, model, counts)))
+        write_page(new / "mistakes.html", title, list(_sections(evaluation, counts, log_mel)))
 
 
-def _sections(evaluation: Evaluation, model: KwsForAudioClassification, counts: np.ndarray) -> Iterator[Section]:
+def _sections(evaluation: Evaluation, counts: np.ndarray,
+              log_mel: Callable[[np.ndarray], np.ndarray]) -> Iterator[Section]:
     yield Section("Summary", summary_table(evaluation))
     yield Section("Confusion", figures=[plots.confusion_figure(counts, evaluation.labels.names)])
-    worst = metrics.worst_mistakes(evaluation.clips.targets, evaluation.probabilities, _MISTAKES)
-    yield Section("The surest mistakes", f"{len(worst)} clips that were answered wrongly, the surest first.",
-                  figures=[_mistake_figure(evaluation, model, int(row)) for row in worst])
-    if evaluation.clips.errors:
-        yield Section("Unreadable clips", "\n".join(evaluation.clips.errors))
-
-
-@torch.inference_mode()
-def _mistake_figure(evaluation: Evaluation, model: KwsForAudioClassification, row: int) -> Any:
-    log_mel = model.features(evaluation.clips.waveforms[row:row + 1].to(model.device))[0, 0].cpu().numpy()
-    names, answer = evaluation.labels.names, evaluation.predicted[row]
-    title = (f"{evaluation.clips.names[row]}\nspoken {names[evaluation.clips.targets[row]]}, answered {names[answer]} "
-             f"({evaluation.probabilities[row, answer]:.0%})")
-    return plots.log_mel_figure(log_mel, title)
+    yield Section("The surest mistakes",
+                  f"{len(evaluation.mistakes)} clips that were answered wrongly, the surest first.",
+                  figures=[plots.log_mel_figure(log_mel(mistake.window), f"{mistake.name}\nspoken {mistake.spoken}, "
+                                                f"answered {mistake.answered} ({mistake.confidence:.0%})")
+                           for mistake in evaluation.mistakes])
+    if evaluation.errors:
+        yield Section("Unreadable clips", "\n".join(evaluation.errors))
 
 
 def summary_table(evaluation: Evaluation) -> str:

@@ -20,8 +20,6 @@ from kws.features import ConvolvedLogMel
 from kws.modeling import KwsForAudioClassification
 from kws.runtime import ONNX_FILE, OnnxRuntime, labels_of, load_torch_model
 
-logger = logging.getLogger(__name__)
-
 STATE_FILE = "model.pt"
 _OPSET, _IR_VERSION = 18, 10  # ONNX Runtime 1.19, the last for the Python 3.9 of TorchServe's image, reads these
 _TOLERANCE = 1e-4
@@ -56,9 +54,12 @@ def export(folder: Path, clips: np.ndarray) -> Export:
         folder: that scripts/train.py wrote.
         clips: [N, T] int16 real recordings to compare on, besides generated ones; N may be 0.
     Raises:
-        ModelError: "bad_export" if a logit differs by more than 1e-4.
+        ModelError: "bad_export" if a logit differs by more than 1e-4, or the clips are not of the model's length.
     """
     model = load_torch_model(folder)
+    if len(clips) and clips.shape[1] != model.config.num_samples:
+        raise ModelError(f"{folder}: listens to {model.config.num_samples:,} samples; the clips to compare on have "
+                         f"{clips.shape[1]:,}. Give the configuration that it was trained with", "bad_export")
     with atomic_file(folder / ONNX_FILE) as path:
         write_onnx(model, path)
         difference, count = compare(model, OnnxRuntime(path), clips)
@@ -73,6 +74,7 @@ def export(folder: Path, clips: np.ndarray) -> Export:
 def write_onnx(model: KwsForAudioClassification, path: Path) -> None:
     """Write the ONNX file: `waveforms` [batch, T] -> `logits` [batch, C], labels and rate in its metadata."""
     example = torch.zeros(2, model.config.num_samples)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses packages that nobody needs here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         program = torch.onnx.export(
@@ -82,6 +84,9 @@ def write_onnx(model: KwsForAudioClassification, path: Path) -> None:
     assert program is not None
     proto = program.model_proto
     proto.ir_version = _IR_VERSION
+    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
+        del part.metadata_props[:]  # where the exporter notes which lines of which files on this machine it read
+    del proto.graph.value_info[:]
     onnx.helper.set_model_props(proto, {
         "labels": json.dumps(list(labels_of(model))), "sample_rate": str(model.config.sample_rate),
         "num_samples": str(model.config.num_samples), "version": kws.__version__})

@@ -100,6 +100,16 @@ class KeywordSpotter:
             answers[index] = replace(prediction, start_seconds=start / self.sample_rate) if start else prediction
         return answers  # type: ignore[return-value]  # every clip was heard or is an error
 
+    def window(self, clip: Clip, start_seconds: float = 0.0) -> np.ndarray:
+        """Return what was heard for an answer: the window [T] of a clip that begins at `start_seconds`.
+
+        Raises:
+            AudioError: if the clip cannot be used.
+        """
+        waveform, size = self._waveform(clip, ""), self._runtime.num_samples
+        start = round(start_seconds * self.sample_rate)
+        return fit(waveform[start:start + size], size)
+
     def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]],
                  answers: list[Optional[Answer]]) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (index of the clip, first sample, [T]) of every window; put errors into `answers`."""

@@ -14,7 +14,7 @@ from kws.labels import LabelSet
 if TYPE_CHECKING:
     from kws.modeling import KwsForAudioClassification
 
-ONNX_FILE = "model.onnx"
+ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 RUNTIMES = ("onnx", "torch")
 
 
@@ -67,23 +67,19 @@ class OnnxRuntime:
 
 
 class TorchRuntime:
-    """A model folder as PyTorch runs it, on a GPU where there is one.
+    """A model as PyTorch runs it, on a GPU where there is one.
 
     Args:
-        folder: that scripts/train.py wrote.
+        model: as `load_torch_model` gives it.
         threads: of the CPU; 0: as many as the machine has cores.
-
-    Raises:
-        ModelError: if the folder holds no model.
     """
 
-    def __init__(self, folder: Path, threads: int = 0) -> None:
+    def __init__(self, model: KwsForAudioClassification, threads: int = 0) -> None:
         import torch
 
         if threads:
             torch.set_num_threads(threads)
-        self._torch = torch
-        self._model = load_torch_model(folder)
+        self._torch, self._model = torch, model
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
         self.labels = labels_of(self._model)
@@ -116,7 +112,7 @@ def load_runtime(model: Path, kind: Optional[str] = None, threads: int = 0) -> R
     if kind is None and not (_is_installed("torch") and _is_installed("transformers")):
         remedy = "install onnxruntime" if exported else f"run `python scripts/export.py {model}` where it was trained"
         raise ModelError(f"{model}: nothing here to run it with; {remedy}", "no_runtime")
-    return TorchRuntime(model, threads)
+    return TorchRuntime(load_torch_model(model), threads)
 
 
 def load_torch_model(folder: Path) -> KwsForAudioClassification:

@@ -37,19 +37,26 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Evaluate, write the reports, print the table."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    from kws import evaluation  # after the arguments are known to be good: importing it takes seconds
+    import torch  # after the arguments are known to be good: these imports take seconds
+
+    from kws import evaluation
     from kws.data.store import load_store
-    from kws.runtime import load_torch_model
+    from kws.inference import KeywordSpotter
+    from kws.runtime import TorchRuntime, load_torch_model
 
     model = load_torch_model(args.model)
+    spotter = KeywordSpotter(TorchRuntime(model))
     if args.manifest:
-        clips = evaluation.clips_of_manifest(args.manifest, model)
+        clips = evaluation.clips_of_manifest(args.manifest, spotter.labels)
     else:
         config = load_config(args.config, args.set)
         clips = evaluation.clips_of_split(load_store(config.data.prepared), args.split, config.data.silence_ratio,
                                           config.data.silence_gain_db, config.seed)
-    result = evaluation.evaluate(model, clips)
-    evaluation.write_evaluation(result, model, args.output, f"{args.model} on {args.manifest or args.split}")
+    result = evaluation.evaluate(spotter, clips)
+    with torch.inference_mode():
+        evaluation.write_evaluation(result, args.output, f"{args.model} on {args.manifest or args.split}",
+                                    lambda window: model.features(
+                                        torch.from_numpy(window)[None].to(model.device))[0, 0].cpu().numpy())
     print(evaluation.summary_table(result))
     print(f"reports: {args.output}/mistakes.html, metrics.json, confusion.png, curves.png")
     return EXIT_OK

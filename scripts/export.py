@@ -12,8 +12,11 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+import numpy as np
+
+from kws.cli import EXIT_OK, add_verbosity, guard, logger, start_logging
 from kws.config import load_config
+from kws.errors import DataError
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -34,15 +37,34 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     config = load_config(args.config, args.set)
-    from kws.data.store import load_store  # after the arguments are known to be good: importing it takes seconds
-    from kws.export import export
+    from kws.export import export  # after the arguments are known to be good: importing it takes seconds
 
-    store = load_store(config.data.prepared)
-    validation = store.manifest.index[store.manifest["split"] == "validation"]
-    result = export(args.model, store.waveforms[validation])
+    clips, targets = validation_clips(config.data.prepared, args.int8)
+    result = export(args.model, clips)
     print(f"{result.path}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
           f"PyTorch's on {result.clips:,} clips")
+    if args.int8:
+        from kws.quantize import quantize
+
+        for measured in quantize(args.model, clips, targets):
+            print(f"{measured.path}: {measured.num_bytes / 1024:,.0f} kB, validation accuracy {measured.accuracy:.2%}, "
+                  f"{measured.clips_per_second:,.0f} clips/s on one thread")
     return EXIT_OK
+
+
+def validation_clips(folder: Path, required: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the validation clips of a prepared store, [N, T] int16, and [N] label indices; N = 0 without a store."""
+    from kws.data.store import load_store
+
+    try:
+        store = load_store(folder)
+    except DataError as error:
+        if required or error.code != "no_store":
+            raise
+        logger.warning("%s: no prepared store there; the export is compared on generated clips only", folder)
+        return np.empty((0, 0), dtype=np.int16), np.empty(0, dtype=np.int64)
+    rows = store.manifest.index[store.manifest["split"] == "validation"]
+    return store.waveforms[rows], np.array([store.labels.index(label) for label in store.manifest["label"][rows]])
 
 
 if __name__ == "__main__":
