@@ -60,18 +60,20 @@ class Journal:
             self.start()
             return
         kept = self.part.with_name(f"{self.part.name}.kept")
-        with open(kept, "w", **_TEXT) as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            for row, done in zip(rows, self._complete_rows()):
-                if done["path"] != row.path:
-                    kept.unlink()
-                    raise DataError(f"{self.part}: its row for {done['path']!r} stands where the input has "
-                                    f"{row.path!r}; it was written for another input. Predict without --resume",
-                                    "other_journal")
-                writer.writerow(done)
-                yield done
-        os.replace(kept, self.part)
+        try:
+            with open(kept, "w", **_TEXT) as file:
+                writer = csv.DictWriter(file, self._columns)
+                writer.writeheader()
+                for row, done in zip(rows, self._complete_rows()):
+                    if done["path"] != row.path:
+                        raise DataError(f"{self.part}: its row for {done['path']!r} stands where the input has "
+                                        f"{row.path!r}; it was written for another input. Predict without --resume",
+                                        "other_journal")
+                    writer.writerow(done)
+                    yield done
+            os.replace(kept, self.part)
+        finally:
+            kept.unlink(missing_ok=True)
 
     def _complete_rows(self) -> Iterator[dict[str, str]]:
         """Rows of the journal, without a last one that was cut off."""
@@ -96,9 +98,16 @@ class Journal:
                 yield previous
 
     def write(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
-        """Append rows."""
-        with open(self.part, "a", **_TEXT) as file:
-            csv.writer(file).writerows(self._cells(row, answer) for row, answer in zip(rows, answers))
+        """Append rows.
+
+        Raises:
+            OSError: if the disk is full; what is there can be resumed.
+        """
+        try:
+            with open(self.part, "a", **_TEXT) as file:
+                csv.writer(file).writerows(self._cells(row, answer) for row, answer in zip(rows, answers))
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}; --resume goes on from here", str(self.part)) from error
 
     def _cells(self, row: Row, answer: Answer) -> list[str]:
         if isinstance(answer, AudioError):

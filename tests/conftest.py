@@ -15,7 +15,8 @@ SPEAKERS = {
     "validation": ("00004f28", "0001658f"),
     "testing": ("0001847e", "0003b14c"),
 }
-REAL_SPEECH = Path(__file__).resolve().parents[2] / "shared" / "real-speech"
+ROOT = Path(__file__).resolve().parents[1]
+REAL_SPEECH = ROOT.parent / "shared" / "real-speech"
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +91,28 @@ def real_speech() -> Path:
     if not (REAL_SPEECH / "validation_list.txt").is_file():
         pytest.skip(f"no real recordings at {REAL_SPEECH}")
     return REAL_SPEECH
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small model, exported; untrained, but normalised, so that its answers vary with its input."""
+    import torch
+
+    from kws.config import load_architecture
+    from kws.export import export
+    from kws.modeling import KwsFeatureExtractor, build_model
+
+    torch.manual_seed(0)
+    features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
+    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json")
+    model = build_model(("yes", "no", "_unknown_", "_silence_"), 16000, 16000, features, architecture)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for level in torch.rand(30, generator=generator):
+            model(level * (2 * torch.rand(8, 16000, generator=generator) - 1).cumsum(dim=1).sin())
+    model.eval()
+    folder = tmp_path_factory.mktemp("exported") / "kws"
+    model.save_pretrained(folder)
+    KwsFeatureExtractor(16000, 16000).save_pretrained(folder)
+    export(folder, np.empty((0, 16000), dtype=np.int16))
+    return folder

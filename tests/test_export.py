@@ -1,0 +1,111 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from kws import export as module
+from kws.errors import ModelError
+from kws.export import export
+from kws.features import ConvolvedLogMel, LogMel
+from kws.quantize import quantize
+from kws.runtime import OnnxRuntime, load_torch_model
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """An exported model folder to change."""
+    return Path(shutil.copytree(exported, tmp_path / "kws"))
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return np.random.default_rng(0).integers(-32768, 32767, (40, 16000)).astype(np.int16)
+
+
+@pytest.mark.parametrize("changes", [{}, dict(n_fft=1024, window_ms=25.0), dict(hop_ms=12.5, num_mels=64),
+                                     dict(fmin_hz=300.0, fmax_hz=3400.0), dict(window_ms=32.0)], ids=str)
+def test_the_convolution_is_the_log_mel(changes):
+    settings = dict(sample_rate=16000, n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0,
+                    fmax_hz=8000.0, log_offset=1e-6) | changes
+    log_mel = LogMel(**settings)
+    levels = torch.tensor([1.0, 0.1, 0.01, 1e-4, 0.0])[:, None]
+    waveforms = levels * (2 * torch.rand(5, 16000, generator=torch.Generator().manual_seed(0)) - 1)
+    torch.testing.assert_close(ConvolvedLogMel(log_mel)(waveforms), log_mel(waveforms), atol=1e-4, rtol=0)
+
+
+def test_an_export_answers_as_pytorch_and_holds_what_a_runtime_needs(folder, clips):
+    result = export(folder, clips)
+    assert result.path == folder / "model.onnx" and result.difference < 1e-4 and result.clips == 52
+    runtime, model = OnnxRuntime(result.path), load_torch_model(folder)
+    batch = clips.astype(np.float32) / 32768
+    with torch.inference_mode():
+        np.testing.assert_allclose(runtime.logits(batch), model(torch.from_numpy(batch)).logits.numpy(), atol=1e-4)
+    state = torch.load(folder / "model.pt", weights_only=True)
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_file_is_for_older_runtimes_and_names_no_file_of_this_machine(exported):
+    proto = onnx.load(exported / "model.onnx")
+    assert proto.ir_version <= 10 and proto.opset_import[0].version <= 20
+    content = (exported / "model.onnx").read_bytes()
+    assert str(Path.cwd()).encode() not in content and b"site-packages" not in content
+    metadata = {item.key: item.value for item in proto.metadata_props}
+    assert json.loads(metadata["labels"]) == ["yes", "no", "_unknown_", "_silence_"]
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param  # any number of clips
+
+
+def test_nothing_is_written_where_the_answers_differ(folder, monkeypatch):
+    class Wrong(ConvolvedLogMel):
+        def forward(self, waveforms):
+            return super().forward(0.5 * waveforms)
+
+    monkeypatch.setattr(module, "ConvolvedLogMel", Wrong)
+    for name in ("model.onnx", "model.pt"):
+        (folder / name).unlink()
+    before = sorted(folder.iterdir())
+    with pytest.raises(ModelError, match="logits differ"):
+        export(folder, np.empty((0, 16000), dtype=np.int16))
+    assert sorted(folder.iterdir()) == before
+
+
+def test_clips_of_another_length_are_refused(folder):
+    with pytest.raises(ModelError, match="listens to 16,000 samples"):
+        export(folder, np.zeros((2, 8000), dtype=np.int16))
+
+
+def test_an_8_bit_model_is_kept_if_it_answers_as_well(folder, clips):
+    targets = OnnxRuntime(folder / "model.onnx").logits(clips.astype(np.float32) / 32768).argmax(axis=1)
+    try:
+        before, after = quantize(folder, clips, targets)
+    except ModelError as error:
+        assert error.code == "int8_loses" and not (folder / "model.int8.onnx").exists()
+    else:
+        assert before.accuracy == 1.0 and after.accuracy >= 0.997
+        assert OnnxRuntime(folder / "model.int8.onnx").logits(np.zeros((2, 16000), np.float32)).shape == (2, 4)
+        assert "QuantizeLinear" in {node.op_type for node in onnx.load(folder / "model.int8.onnx").graph.node}
+
+
+def test_an_8_bit_model_that_loses_is_not_kept(folder, clips, monkeypatch):
+    monkeypatch.setattr("kws.quantize._write_int8", lambda source, destination, clips: shutil.copy(source, destination))
+    monkeypatch.setattr("kws.quantize._MAX_LOSS", -1.0)  # nothing can be a whole point better
+    with pytest.raises(ModelError, match="Not written"):
+        quantize(folder, clips, np.zeros(len(clips), dtype=np.int64))
+    assert not (folder / "model.int8.onnx").exists()
+
+
+def test_the_script_works_without_a_store(folder, tmp_path):
+    root = Path.cwd()
+    done = subprocess.run([sys.executable, str(root / "scripts/export.py"), str(folder), "--config",
+                           str(root / "configs/kws.yaml")], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(root)})
+    assert done.returncode == 0, done.stderr
+    assert "generated clips only" in done.stderr and "model.onnx" in done.stdout
+    assert len(done.stderr.splitlines()) == 1
