@@ -18,7 +18,7 @@ from kws.window import fit, window_starts
 
 DEFAULT_MODEL = Path("models/kws")
 # Windows of one call: enough to amortise it, few enough for the processor's caches (measured).
-_BATCH_SIZE = 16
+BATCH_SIZE = 16
 
 Clip = Union[Source, np.ndarray]
 Answer = Union[Prediction, AudioError]
@@ -91,7 +91,7 @@ class KeywordSpotter:
         answers: list[Optional[Answer]] = [None] * len(clips)
         best = _BestWindows(len(clips), self.labels)
         windows = self._windows(clips, names, answers)
-        while batch := list(islice(windows, _BATCH_SIZE)):
+        while batch := list(islice(windows, BATCH_SIZE)):
             owners, starts, waveforms = zip(*batch)
             best.add(np.array(owners), np.array(starts), self._runtime.logits(np.stack(waveforms)))
         heard = best.score >= 0.0

@@ -3,6 +3,8 @@
 
 usage: python scripts/benchmark.py features [--clips 1000] [--threads 2]     log-mel, against librosa
        python scripts/benchmark.py training [--threads 2]                    a training step of every architecture
+       python scripts/benchmark.py predict --wavs FOLDER [--model models/kws] [--threads 2]
+                                                   offline prediction, against the runtime alone and a pipeline
 """
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from typing import Callable, Optional, Sequence
 
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.config import Config, load_architecture, load_config
+from kws.inference import DEFAULT_MODEL
 
 _REPEATS = 5
 _BATCH_SIZE = 100
@@ -22,9 +25,11 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
-    parser.add_argument("what", choices=("features", "training"))
+    parser.add_argument("what", choices=("features", "training", "predict"))
     parser.add_argument("--config", type=Path, default=Path("configs/kws.yaml"))
     parser.add_argument("--clips", type=int, default=1000, help="random clips to measure features on (default: 1000)")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=f"exported (default: {DEFAULT_MODEL})")
+    parser.add_argument("--wavs", type=Path, default=Path("data"), help="folder to predict (default: data)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     add_verbosity(parser)
     return parser.parse_args(argv)
@@ -108,6 +113,53 @@ def measure_training(config: Config) -> None:
     print_rates(rates, next(iter(rates)))
 
 
+def measure_predict(model: Path, wavs: Path, threads: int) -> None:
+    """Files a second of `kws.predict`, of its runtime on arrays that are ready, and of transformers' pipeline."""
+    import os
+    import tempfile
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+    import soundfile
+    from transformers import pipeline
+
+    import kws.modeling  # noqa: F401  # registers the model with transformers
+    from kws.inference import BATCH_SIZE, KeywordSpotter
+    from kws.journal import Journal
+    from kws.listing import list_rows
+    from kws.predict import predict
+    from kws.runtime import load_runtime
+
+    listing, runtime = list_rows(wavs), load_runtime(model, "onnx", threads=1)
+    spotter, paths = KeywordSpotter(runtime), [row.location for row in listing]
+    batch = np.random.default_rng(0).uniform(-0.1, 0.1, (BATCH_SIZE, runtime.num_samples)).astype(np.float32)
+    calls = len(paths) // BATCH_SIZE
+    pipe = pipeline("audio-classification", model=str(model))
+
+    def alone() -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(runtime.logits, [batch] * calls))
+
+    def with_pipeline() -> None:
+        few = paths[:len(paths) // 8]  # it is slow
+        clips = ({"array": soundfile.read(path, dtype="float32")[0], "sampling_rate": runtime.sample_rate}
+                 for path in few)
+        list(pipe(clips, batch_size=64))  # type: ignore[arg-type]  # it takes generators, but does not say so
+
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder, "preds.csv"), spotter.labels)
+        cpu, began = os.times(), time.perf_counter()
+        predict(spotter, listing, journal, workers=threads)
+        used, seconds = os.times(), time.perf_counter() - began
+        rates = {"kws.predict": listing.count / best_seconds(
+                     lambda: predict(spotter, listing, journal, workers=threads), 3),
+                 "its runtime on ready arrays": calls * BATCH_SIZE / best_seconds(alone, 3),
+                 "transformers.pipeline, batches of 64": len(paths) // 8 / best_seconds(with_pipeline, 1)}
+    print_rates(rates, "kws.predict")
+    print(f"{listing.count:,} files, {threads} threads; processor time of kws.predict "
+          f"{(used.user + used.system - cpu.user - cpu.system) / seconds:.2f} of {threads} cores")
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Measure and print a table."""
     args = parse_args(argv)
@@ -118,6 +170,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     torch.set_num_threads(args.threads)
     if args.what == "features":
         measure_features(config, args.clips)
+    elif args.what == "predict":
+        measure_predict(args.model, args.wavs, args.threads)
     else:
         measure_training(config)
     return EXIT_OK

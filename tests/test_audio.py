@@ -1,9 +1,11 @@
+import io
 import os
 import random
 import struct
 
 import numpy as np
 import pytest
+import soundfile
 
 from kws.audio import AUDIO_SUFFIXES, Limits, decode, decode_recording, read_bytes
 from kws.errors import AudioError
@@ -236,3 +238,36 @@ def test_files_are_read_whole_up_to_the_limit(tmp_path, num_bytes):
 
 def test_suffixes_are_those_of_the_formats():
     assert AUDIO_SUFFIXES == {".wav", ".flac", ".ogg", ".mp3"}
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 159, 16000, 40001])
+def test_plain_wav_is_read_as_libsndfile_reads_it(num_samples):
+    samples = np.random.default_rng(num_samples).integers(-32768, 32768, num_samples).astype(np.int16)
+    samples[0] = -32768
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16000, format="WAV", subtype="PCM_16")
+    expected, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")
+    found = decode(file.getvalue(), 16000)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.float32 and found.flags.c_contiguous
+
+
+def test_plain_wav_obeys_the_limits():
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(16000, dtype=np.int16), 16000, format="WAV")
+    with pytest.raises(AudioError) as caught:
+        decode(file.getvalue(), 16000, Limits(max_seconds=0.5))
+    assert caught.value.code == "too_long"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError) as caught:
+        decode(tmp_path / "pipe.wav", 16000)
+    assert caught.value.code == "unreadable"
+
+
+def test_what_cannot_be_a_path_is_not_found():
+    with pytest.raises(AudioError) as caught:
+        decode("nul\0.wav", 16000)
+    assert caught.value.code == "not_found"
