@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Protocol, cast
 
@@ -41,6 +42,8 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
+        # Its builds for Linux (1.29 on) report to their maker and keep an identifier; read at the first import only.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         if not path.is_file():
