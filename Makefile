@@ -4,10 +4,12 @@ CONFIG ?= configs/kws.yaml
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+MODEL ?= models/kws
+IMAGE ?= kws:v1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prepare train evaluate lint test test-slow ci-selfcheck clean
+.PHONY: help setup data prepare train evaluate export image lint test test-slow ci-selfcheck clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +32,13 @@ prepare: data  ## check the recordings and write the prepared store
 train: prepare  ## data, checks, training and evaluation
 	$(RUN) scripts/train.py $(CONFIG) -v
 	$(RUN) scripts/evaluate.py models/kws --config $(CONFIG) -v
+
+export: setup  ## add to the trained model what runs without PyTorch
+	$(RUN) scripts/export.py $(MODEL) -v
+
+image:  ## build the Docker image around the exported model
+	@test -f $(MODEL)/model.onnx || { echo "$(MODEL)/model.onnx: no such file; make train export makes it" >&2; exit 2; }
+	docker build -f docker/Dockerfile -t $(IMAGE) --build-arg MODEL=$(MODEL) $(DOCKER_BUILD_ARGS) .
 
 lint: setup  ## flake8 and mypy
 	$(RUN) -m flake8 kws scripts tests

@@ -44,11 +44,15 @@ class Journal:
 
     def start(self) -> None:
         """Begin a new table; raises OSError if that is impossible."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path}: a folder; expected the name of a file")
-        with open(self.part, "w", **_TEXT) as file:
-            csv.writer(file).writerow(self._columns)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.part, "w", **_TEXT) as file:
+                csv.writer(file).writerow(self._columns)
+        except PermissionError as error:  # what everybody meets who mounts a folder into a container
+            raise PermissionError(error.errno, f"{error.strerror}; in a container, run it as the owner of the folder: "
+                                  "docker run --user \"$(id -u):$(id -g)\"", error.filename) from None
 
     def resume(self, rows: Iterable[Row]) -> Iterator[dict[str, str]]:
         """Yield what an interrupted prediction of these rows has written, and leave exactly that in the journal.

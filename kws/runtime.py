@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Protocol, cast
 
@@ -41,6 +42,8 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
+        # Its builds for Linux (1.29 on) report to their maker and keep an identifier; read at the first import only.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         if not path.is_file():
@@ -109,8 +112,10 @@ def load_runtime(model: Path, kind: Optional[str] = None, threads: int = 0) -> R
     exported = (model / ONNX_FILE).is_file()
     if kind == "onnx" or (kind is None and exported and _is_installed("onnxruntime")):
         return OnnxRuntime(model / ONNX_FILE, threads)
-    if kind is None and not (_is_installed("torch") and _is_installed("transformers")):
-        remedy = "install onnxruntime" if exported else f"run `python scripts/export.py {model}` where it was trained"
+    if not (_is_installed("torch") and _is_installed("transformers")):
+        remedy = f"run `python scripts/export.py {model}` where it was trained"
+        if exported:
+            remedy = "take the runtime onnx" if kind == "torch" else "install onnxruntime"
         raise ModelError(f"{model}: nothing here to run it with; {remedy}", "no_runtime")
     return TorchRuntime(load_torch_model(model), threads)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import kws
+
 FLOORS = {
     "errors": 0, "labels": 0, "window": 0, "atomic": 0,
     "audio": 1, "postprocess": 1, "metrics": 1, "config": 1, "cli": 1, "plots": 1, "report": 1, "model_card": 1,
@@ -58,6 +60,22 @@ def test_the_serving_wing_is_valid_on_python_3_9(module):
     source = Path(f"kws/{module}.py").read_text()
     ast.parse(source, feature_version=(3, 9))
     assert "from __future__ import annotations" in source
+
+
+def test_the_image_takes_the_serving_wing_and_nothing_else_of_the_package():
+    allowed = {line for line in Path(".dockerignore").read_text().splitlines() if line.startswith("!kws/")}
+    assert allowed == {f"!kws/{module}.py" for module in ("__init__", *SERVING)}
+
+
+def test_the_image_installs_what_is_tested():
+    tested, installed = ({line for line in Path(path).read_text().splitlines() if "==" in line}
+                         for path in ("requirements.txt", "docker/requirements.txt"))
+    assert installed <= tested
+    assert {line.partition("==")[0] for line in installed} == {"numpy", "soundfile", "soxr", "onnxruntime", "tqdm"}
+
+
+def test_the_image_carries_the_version_of_the_package():
+    assert f"ARG VERSION={kws.__version__}\n" in Path("docker/Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("function, homes", [

@@ -66,7 +66,7 @@ class ClipDataset(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """Fetch a batch: `input_values` [B, T] float32 in -1..1 and `labels` [B] int64."""
-        positions = np.asarray(indices)
+        positions = np.asarray(indices, dtype=np.int64)  # an empty list would be float
         spoken = positions < len(self.rows)
         waveforms = np.empty((len(positions), self._waveforms.shape[1]), dtype=np.float32)
         waveforms[spoken] = self._waveforms[self.rows[positions[spoken]]] / _FULL_SCALE
