@@ -108,26 +108,28 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                         help=f"model folder, or an ONNX file (default: {DEFAULT_MODEL})")
     parser.add_argument("--runtime", choices=RUNTIMES,
                         help="default: ONNX Runtime where the model has been exported; torch uses a GPU")
-    parser.add_argument("--threshold", type=_probability, default=0.0,
+    parser.add_argument("--threshold", type=probability, default=0.0,
                         help="least confidence of a keyword, 0 to 1; below it the answer is _unknown_ (default: 0)")
-    parser.add_argument("--top_k", type=_count, metavar="K", help="write only the K greatest confidences of a row")
+    parser.add_argument("--top_k", type=count, metavar="K", help="write only the K greatest confidences of a row")
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else csv")
-    parser.add_argument("--batch_size", type=_count, default=64, help="files a worker takes at a time (default: 64)")
-    parser.add_argument("--workers", type=_count, default=os.cpu_count() or 1,
+    parser.add_argument("--batch_size", type=count, default=64, help="files a worker takes at a time (default: 64)")
+    parser.add_argument("--workers", type=count, default=os.cpu_count() or 1,
                         help="threads that decode and label (default: one for each processor)")
     parser.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
     add_verbosity(parser)
     return parser.parse_args(argv)
 
 
-def _probability(text: str) -> float:
+def probability(text: str) -> float:
+    """Read a number of 0 to 1 from the command line; argparse puts the name of this function into its message."""
     value = float(text)
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Read a number of 1 or more, likewise."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
