@@ -169,7 +169,7 @@ def _figures(clips: LabelledClips, rows: np.ndarray, labels: LabelSet) -> dict[s
 
 
 def write_evaluation(evaluation: Evaluation, model: KwsForAudioClassification, folder: Path, title: str) -> None:
-    """Write metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html; an older evaluation is replaced.
+    """Write metrics.json, answers.csv, confusion.csv and .png, curves.png, mistakes.html; an older one is replaced.
 
     Raises:
         FileExistsError: if the folder holds something else.
@@ -180,6 +180,10 @@ def write_evaluation(evaluation: Evaluation, model: KwsForAudioClassification, f
     curves = metrics.keyword_curves(targets, evaluation.probabilities, labels)
     with atomic_folder(folder) as new:
         (new / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
+        answers = pd.DataFrame({"path": evaluation.clips.names, "spoken": np.array(labels.names)[targets],
+                                "answered": np.array(labels.names)[evaluation.predicted],
+                                "confidence": evaluation.probabilities.max(axis=1)})
+        answers.to_csv(new / "answers.csv", index=False)
         table = pd.DataFrame(counts, index=list(labels), columns=list(labels))
         table.to_csv(new / "confusion.csv", index_label="spoken")
         plots.confusion_figure(counts, labels.names).savefig(new / "confusion.png", dpi=110)

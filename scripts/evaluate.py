@@ -39,6 +39,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     start_logging(args.verbose)
     from kws import evaluation  # after the arguments are known to be good: importing it takes seconds
     from kws.data.store import load_store
+    from kws.tracking import log_evaluation
 
     model = evaluation.load_model(args.model)
     if args.manifest:
@@ -49,6 +50,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                                           config.data.silence_gain_db, config.seed)
     result = evaluation.evaluate(model, clips)
     evaluation.write_evaluation(result, model, args.output, f"{args.model} on {args.manifest or args.split}")
+    if not args.manifest and args.split == "testing":
+        log_evaluation(config, args.model, result.metrics, args.output)
     print(evaluation.summary_table(result))
     print(f"reports: {args.output}/mistakes.html, metrics.json, confusion.png, curves.png")
     return EXIT_OK

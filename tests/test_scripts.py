@@ -141,7 +141,7 @@ def test_other_formats_are_converted(work, capsys, rate, channels, subtype):
 
 @pytest.mark.parametrize("arguments, expected", [
     (["--set", "training.lr_rate=1"], "training.lr_rate: unknown key; did you mean"),
-    (["--set", "data.keywords=[yes]"], "quote it"),
+    (["--set", "data.keywords=[true]"], "quote it"),
     (["--set", "training.epochs=-1"], "training.epochs: found -1"),
     (["--set", "data.root=nowhere"], "nowhere: no such folder"),
     (["--set", 'data.keywords=["yes", "spam"]'], "spam"),
