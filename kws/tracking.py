@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 LOCAL_STORE = "sqlite:///mlflow.db"
 
+_WEIGHTS = "model.safetensors"
 _METRICS = {"loss": "training_loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm",
             "eval_loss": "validation_loss", "eval_accuracy": "validation_accuracy", "eval_macro_f1": SCORE}
 _ENVIRONMENT = {
@@ -159,14 +160,13 @@ class MlflowTracker(Tracker):
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Record the result; if the server was away, this tries once more."""
         folder = self._config.training.model
-        model_hash = str(dvc_hash(folder))
-        _write_run(folder, {**self._run, "dvc_model_hash": model_hash})
-        self._attempt(lambda: self._send_result(folder, model_hash, metrics))
+        _write_run(folder, {**self._run, "weights": str(dvc_hash(folder / _WEIGHTS))})
+        self._attempt(lambda: self._send_result(folder, metrics))
 
-    def _send_result(self, folder: Path, model_hash: str, metrics: Mapping[str, float]) -> None:
+    def _send_result(self, folder: Path, metrics: Mapping[str, float]) -> None:
         self._send_waiting()
         self._mlflow.log_metrics({f"final_{name}": value for name, value in metrics.items()})
-        self._mlflow.set_tag("dvc_model_hash", model_hash)
+        self._mlflow.set_tag("dvc_model_hash", dvc_hash(folder))
         self._mlflow.log_artifacts(str(folder), folder.name)
         for file in (self._config.training.checkpoints.with_suffix(".log"), Path("reports/data.html"),
                      Path("reports/data.json"), Path("dvc.lock")):
@@ -193,7 +193,9 @@ def build_tracker(config: Config) -> Tracker:
 
 
 def log_evaluation(config: Config, model: Path, metrics: Mapping[str, Any], folder: Path) -> None:
-    """Add an evaluation to the run that made the model, if it was tracked and this is still its model.
+    """Add an evaluation to the run that made the model, if it was tracked and these are still its weights.
+
+    The run learns once more what DVC names the folder: an export may have added files since.
 
     Args:
         config: says where runs are recorded.
@@ -202,12 +204,13 @@ def log_evaluation(config: Config, model: Path, metrics: Mapping[str, Any], fold
         folder: of the reports.
     """
     run = _read_run(model)
-    if not config.tracking.enabled or not run or run["dvc_model_hash"] != dvc_hash(model):
+    if not config.tracking.enabled or not run or run["weights"] != dvc_hash(model / _WEIGHTS):
         return
     figures = {f"testing_{name}": value for name, value in metrics.items() if isinstance(value, (int, float))}
     try:
         mlflow = _connect(tracking_uri(config), config.tracking.experiment)
         mlflow.log_metrics(figures, run_id=run["run_id"])
+        mlflow.MlflowClient().set_tag(run["run_id"], "dvc_model_hash", dvc_hash(model))
         mlflow.log_artifacts(str(folder), "evaluation", run_id=run["run_id"])
         if Path("dvc.lock").is_file():  # by now it names the model
             mlflow.log_artifact("dvc.lock", run_id=run["run_id"])
