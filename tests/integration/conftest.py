@@ -8,10 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
+import boto3
 import pytest
 import yaml
+from moto.server import ThreadedMotoServer
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("kws", "scripts", "configs", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore")
@@ -100,6 +102,21 @@ def copy(reproduced: Project, tmp_path: Path) -> Project:
     """A copy of that project to work on."""
     shutil.copytree(reproduced.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def s3(free_port: Callable[[], int]) -> Iterator[tuple[str, dict[str, str]]]:
+    """An S3 endpoint on the loopback interface with the buckets `kws` and `mlflow`: (address, credentials)."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    credentials = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="tester",
+                          aws_secret_access_key="secret")
+    for bucket in ("kws", "mlflow"):
+        client.create_bucket(Bucket=bucket)
+    yield address, credentials
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import boto3
 import pandas as pd
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 
 from kws.data import synthesis
 from kws.provenance import dvc_hash
@@ -53,20 +51,6 @@ def test_code_runs_what_depends_on_it(copy, path, expected):
     with open(copy.folder / path, "a") as file:
         file.write("\n# changed\n")
     assert changed_stages(copy) == expected
-
-
-@pytest.fixture(scope="module")
-def s3(free_port):
-    """An S3 endpoint on the loopback interface, with an empty bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    credentials = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", aws_access_key_id="tester",
-                          aws_secret_access_key="secret", region_name="us-east-1")
-    client.create_bucket(Bucket="kws")
-    yield f"http://{host}:{port}", credentials
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Runs on a real tracking server: MLflow over PostgreSQL, artefacts through the server, looked at with a browser."""
+"""Runs on a real tracking server: MLflow over PostgreSQL, artefacts through it to S3, looked at with a browser."""
 import glob
 import json
 import os
@@ -43,20 +43,21 @@ def postgresql(free_port):
 class Server:
     """`mlflow server`, which can be killed and started again."""
 
-    def __init__(self, database, artifacts, port):
+    def __init__(self, database, s3, folder, port):
         self.uri = f"http://127.0.0.1:{port}"
-        self.command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--serve-artifacts",
-                        "--artifacts-destination", str(artifacts), "--host", "127.0.0.1", "--port", str(port),
-                        "--workers", "1"]
-        self.log = artifacts.with_suffix(".log")
+        self.command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+                        "--serve-artifacts", "--workers", "1"]
+        address, credentials = s3
+        self.environment = {  # as docker/mlflow/compose.yaml sets it
+            **os.environ, **credentials, "MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_S3_ENDPOINT_URL": address,
+            "MLFLOW_ARTIFACTS_DESTINATION": "s3://mlflow", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.log = folder / "server.log"
         self.start()
 
     def start(self):
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        environment.pop("MLFLOW_TRACKING_URI", None)
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True,
-                                            env=environment, cwd=self.log.parent)
+                                            env=self.environment, cwd=self.log.parent)
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -72,8 +73,8 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(postgresql, free_port, tmp_path_factory):
-    server = Server(postgresql, tmp_path_factory.mktemp("server") / "artifacts", free_port())
+def server(postgresql, s3, free_port, tmp_path_factory):
+    server = Server(postgresql, s3, tmp_path_factory.mktemp("server"), free_port())
     yield server
     server.kill()
 
