@@ -240,8 +240,8 @@ def _connect(uri: str, experiment: str) -> ModuleType:
 
 
 def _run_name(config: Config) -> str:
-    """Make a name that can be read, and found again in the log."""
-    return f"{config.training.model.name}-{config.architecture.stem}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    """Make a name that can be told from others in the few letters that MLflow's tables show."""
+    return f"{config.architecture.stem}-seed{config.seed}-{datetime.now():%m%d-%H%M%S}"
 
 
 def _parameters(config: Config) -> dict[str, str]:

@@ -67,6 +67,14 @@ def test_there_is_one_way_to_do_it(function, homes):
     assert callers <= homes
 
 
+def test_mlflow_is_left_to_the_modules_that_are_for_it():
+    users = {str(path) for path in modules() for node in ast.walk(ast.parse(path.read_text()))
+             for name in ([node.module] if isinstance(node, ast.ImportFrom) else
+                          [alias.name for alias in node.names] if isinstance(node, ast.Import) else [])
+             if (name or "").split(".")[0] == "mlflow"}
+    assert users == {"kws/tracking.py", "kws/registry.py", "kws/pyfunc.py"}
+
+
 def test_nothing_large_is_in_git():
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True)
     if listed.returncode:

@@ -68,7 +68,7 @@ def runs():
 def test_a_run_holds_what_was_asked_what_happened_and_what_came_out(work):
     train("training.learning_rate=1e-3")
     client, (run,) = runs()
-    assert run.info.status == "FINISHED" and run.info.run_name.startswith("kws-nano-seed0-")
+    assert run.info.status == "FINISHED" and run.info.run_name.startswith("nano-seed0-")
     parameters = {name: json.loads(run.data.params[name]) for name in (
         "training.learning_rate", "training.epochs", "data.keywords", "augment.snr_db", "tracking.enabled", "seed")}
     assert parameters == {"training.learning_rate": 0.001, "training.epochs": 2, "data.keywords": ["yes", "no"],

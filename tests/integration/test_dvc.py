@@ -15,6 +15,8 @@ import yaml
 from kws.data import synthesis
 from kws.provenance import dvc_hash
 
+pytestmark = pytest.mark.services
+
 OUTPUTS = ("data", "prepared", "models", "reports")
 UP_TO_DATE = "Data and pipelines are up to date."
 

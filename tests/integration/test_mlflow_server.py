@@ -15,6 +15,8 @@ import mlflow
 import pytest
 import requests
 
+pytestmark = pytest.mark.services
+
 TRAIN = (sys.executable, "scripts/train.py", "configs/kws.yaml", "-v", "--set", "tracking.enabled=true")
 
 
