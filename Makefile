@@ -46,5 +46,5 @@ test-slow: setup  ## the tests at full length
 ci-selfcheck: setup  ## plant bugs in a throw-away copy and show that the tests turn red
 	$(RUN) scripts/ci_selfcheck.py
 
-clean:  ## remove everything that was made, but not data/ and not .venv/
+clean:  ## remove everything that was made, but not data/, .venv/ and MLflow's runs
 	rm -rf prepared models runs reports
