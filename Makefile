@@ -1,15 +1,15 @@
 # make train: from a fresh clone to a trained, evaluated model.   make test: every check.   make help: the rest.
 PYTHON ?= python3.11
-CONFIG ?= configs/kws.yaml
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 MODEL ?= models/kws
 IMAGE ?= kws:v1
 export HF_HUB_OFFLINE := 1
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prepare train evaluate export image lint test test-slow ci-selfcheck clean
+.PHONY: help setup data prepare train export image ui lint test test-slow ci-selfcheck clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,15 +23,17 @@ $(READY): requirements.txt pyproject.toml scripts/repair_torchaudio.py
 	$(RUN) scripts/repair_torchaudio.py
 	@touch $@
 
-data: setup  ## make the default synthetic corpus in data/, unless there is something
-	@test -e data || $(RUN) scripts/synthesize.py data -v
+data: setup  ## bring data/ back as data.dvc describes it: pulled, else synthesized
+	@$(RUN) scripts/restore_data.py -v
 
 prepare: data  ## check the recordings and write the prepared store
-	$(RUN) scripts/prepare.py $(CONFIG) -v
+	$(RUN) -m dvc repro prepare
 
-train: prepare  ## data, checks, training and evaluation
-	$(RUN) scripts/train.py $(CONFIG) -v
-	$(RUN) scripts/evaluate.py models/kws --config $(CONFIG) -v
+train: data  ## data, checks, training and evaluation: what of dvc.yaml is not up to date
+	$(RUN) -m dvc repro
+
+ui: setup  ## look at the runs: http://127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true $(RUN) -m mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 export: setup  ## add to the trained model what runs without PyTorch
 	$(RUN) scripts/export.py $(MODEL) -v
@@ -53,5 +55,5 @@ test-slow: setup  ## the tests at full length
 ci-selfcheck: setup  ## plant bugs in a throw-away copy and show that the tests turn red
 	$(RUN) scripts/ci_selfcheck.py
 
-clean:  ## remove everything that was made, but not data/ and not .venv/
+clean:  ## remove everything that was made, but not data/, .venv/ and MLflow's runs
 	rm -rf prepared models runs reports

@@ -6,20 +6,20 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Optional, Sequence, TypeVar
+from typing import Annotated, Any, Literal, Optional, Sequence, TypeVar
 
-import yaml
-from pydantic import (BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError,
+from pydantic import (BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError,
                       model_validator)
 
+from kws.documents import override_key, read_yaml
 from kws.errors import ConfigError
 from kws.labels import SILENCE, UNKNOWN
 
-_YAML_BOOLEAN = "YAML reads an unquoted yes/no/on/off as a boolean: quote it"
+_YAML_BOOLEAN = "YAML reads an unquoted true/false as a boolean: quote it"
 
 
 def _refuse_boolean(value: Any) -> Any:
-    """Floats stay lax, so that `1e-3` (a string to YAML) works; but `yes` is not 1.0."""
+    """Floats stay lax, so that `1e-3` (a string to YAML) works; but `true` is not 1.0."""
     if isinstance(value, bool):
         raise ValueError("expected a number")
     return value
@@ -31,6 +31,7 @@ Positive = Annotated[Float, Field(gt=0.0)]
 NotNegative = Annotated[Float, Field(ge=0.0)]
 Count = Annotated[StrictInt, Field(ge=1)]
 CountOrZero = Annotated[StrictInt, Field(ge=0)]
+Text = Annotated[StrictStr, Field(min_length=1)]
 Range = tuple[Float, Float]
 Pair = tuple[Count, Count]
 
@@ -142,6 +143,15 @@ class TrainingConfig(Section):
         return self
 
 
+class TrackingConfig(Section):
+    """Where runs are recorded."""
+
+    enabled: StrictBool = True
+    uri: Text = "sqlite:///mlflow.db"
+    experiment: Text = "kws"
+    on_failure: Literal["error", "local"] = "error"
+
+
 class Stem(Section):
     """The first convolution; kernel and stride as (mel bins, frames)."""
 
@@ -192,6 +202,7 @@ class Config(Section):
     features: FeatureConfig = FeatureConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -216,47 +227,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: with all problems, each naming its key, what was found and what was expected.
     """
-    document = _read_yaml(path)
+    document = read_yaml(path)
     for override in overrides:
-        _apply(document, override)
+        override_key(document, override)
     return _validate(Config, document, str(path))
 
 
 def load_architecture(path: Path) -> Architecture:
     """Read an architecture file; raises ConfigError as `load_config` does."""
-    return _validate(Architecture, _read_yaml(path), str(path))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(str(path), ["no such file; expected a YAML file, for example configs/kws.yaml"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [" ".join(str(error).split())]) from None
-    if not isinstance(document, dict):
-        raise ConfigError(str(path), [f"found {type(document).__name__}; expected sections of keys and values"])
-    return document
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    """Set one `section.key=value` in a document."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError("--set", [f"{override!r}: expected section.key=value"])
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError("--set", [f"{override!r}: the value is not YAML"]) from None
-    *parents, leaf = key.split(".")
-    section = document
-    for parent in parents:
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
-            raise ConfigError("--set", [f"{override!r}: {parent} is a value, not a section"])
-    section[leaf] = value
+    return _validate(Architecture, read_yaml(path), str(path))
 
 
 def _validate(section: type[SectionType], document: dict[str, Any], source: str) -> SectionType:

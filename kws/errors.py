@@ -52,6 +52,13 @@ class AudioError(KwsError):
         super().__init__(message, code)
 
 
+class TrackingError(KwsError):
+    """A tracking server or store that cannot be used."""
+
+    def __init__(self, message: str, code: str = "no_tracking") -> None:
+        super().__init__(message, code)
+
+
 class ModelError(KwsError):
     """A model folder that cannot be used, or a model that answered nonsense."""
 

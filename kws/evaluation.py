@@ -64,7 +64,8 @@ class Evaluation:
 
     Args:
         labels: of the model.
-        targets: [N] label indices of the clips that could be read.
+        names: of the N clips that could be read.
+        targets: [N] label indices.
         probabilities: [N, C] float64.
         metrics: the content of metrics.json.
         mistakes: the surest wrong answers, the surest first.
@@ -72,6 +73,7 @@ class Evaluation:
     """
 
     labels: LabelSet
+    names: Sequence[str]
     targets: np.ndarray
     probabilities: np.ndarray
     metrics: dict[str, Any]
@@ -137,7 +139,8 @@ def evaluate(spotter: KeywordSpotter, clips: LabelledClips) -> Evaluation:
                 spotter.window(clips.clips[row], answer.start_seconds))
         for row, answer in (heard[index] for index in metrics.worst_mistakes(targets, probabilities, _MISTAKES))]
     figures = {"clips": len(heard), "unreadable": len(errors), **_figures(targets, probabilities, spotter.labels)}
-    return Evaluation(spotter.labels, targets, probabilities, figures, mistakes, errors)
+    return Evaluation(spotter.labels, [clips.names[row] for row, _ in heard], targets, probabilities, figures, mistakes,
+                      errors)
 
 
 def _figures(targets: np.ndarray, rows: np.ndarray, labels: LabelSet) -> dict[str, Any]:
@@ -153,7 +156,7 @@ def _figures(targets: np.ndarray, rows: np.ndarray, labels: LabelSet) -> dict[st
 
 def write_evaluation(evaluation: Evaluation, folder: Path, title: str,
                      log_mel: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Write metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html; an older evaluation is replaced.
+    """Write metrics.json, answers.csv, confusion.csv and .png, curves.png, mistakes.html; an older one is replaced.
 
     Args:
         evaluation: what to write.
@@ -164,11 +167,15 @@ def write_evaluation(evaluation: Evaluation, folder: Path, title: str,
         FileExistsError: if the folder holds something else.
     """
     check_replaceable(folder, "confusion.csv")
-    labels = evaluation.labels
-    counts = metrics.confusion(evaluation.targets, evaluation.probabilities.argmax(axis=1), len(labels))
+    labels, predicted = evaluation.labels, evaluation.probabilities.argmax(axis=1)
+    counts = metrics.confusion(evaluation.targets, predicted, len(labels))
     curves = metrics.keyword_curves(evaluation.targets, evaluation.probabilities, labels)
     with atomic_folder(folder) as new:
         (new / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
+        answers = pd.DataFrame({"path": evaluation.names, "spoken": np.array(labels.names)[evaluation.targets],
+                                "answered": np.array(labels.names)[predicted],
+                                "confidence": evaluation.probabilities.max(axis=1)})
+        answers.to_csv(new / "answers.csv", index=False)
         table = pd.DataFrame(counts, index=list(labels), columns=list(labels))
         table.to_csv(new / "confusion.csv", index_label="spoken")
         plots.confusion_figure(counts, labels.names).savefig(new / "confusion.png", dpi=110)

@@ -29,6 +29,7 @@ from kws.labels import LabelSet
 from kws.metrics import headline
 from kws.model_card import write_model_card
 from kws.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
+from kws.tracking import EpochReporter, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,12 @@ class TrainingResult:
     validation: dict[str, float]
     num_parameters: int
     clips_per_second: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What a tracker records of it."""
+        return {**{f"validation_{name}": value for name, value in self.validation.items()},
+                "epochs": self.epochs, "clips_per_second": self.clips_per_second}
 
 
 class KwsTrainer(Trainer):
@@ -137,18 +144,20 @@ class Progress(TrainerCallback):
         return self.epochs_timed * self.clips_per_epoch / self.seconds if self.seconds else 0.0
 
 
-def train(config: Config, resume: bool = False) -> TrainingResult:
+def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = None) -> TrainingResult:
     """Train a model as configured and write its folder, whole or not at all.
 
     Args:
         config: the configuration.
         resume: continue from the last checkpoint instead of starting anew.
+        tracker: is told of every epoch; None: nobody is.
 
     Raises:
         ConfigError: if the architecture does not fit the features.
         DataError: if the prepared store is missing or made for other settings, or there is nothing to resume from.
         FileExistsError: if the folder for the model holds something else.
         ModelError: "diverged" if the loss is no longer finite.
+        TrackingError: if the training cannot be recorded; nothing was trained then.
     """
     check_replaceable(config.training.model, _MODEL_FILE)  # now: after the training it would be a pity
     disable_progress_bar()  # of transformers, for every file it writes
@@ -157,6 +166,10 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
     store = _load_matching_store(config)
     checkpoint = _checkpoint_to_resume(config.training.checkpoints) if resume else None
     trainer, progress = _build_trainer(config, store)
+    if tracker is not None:
+        tracker.start(resume, {"prepared_digest": store.digest,
+                               "num_parameters": str(trainer.get_num_trainable_parameters())})
+        trainer.add_callback(EpochReporter(tracker))
     if checkpoint is None and trainer.is_world_process_zero():
         for old in config.training.checkpoints.glob("checkpoint-*"):  # the folder may hold other things
             shutil.rmtree(old)

@@ -48,7 +48,8 @@ def main() -> int:
     """Check every bug; return 1 if the tests are red without one, or green with one."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
-        keep_out = shutil.ignore_patterns(".git", ".venv", "data", "prepared", "models", "runs", "reports", "downloads")
+        keep_out = shutil.ignore_patterns(".git", ".venv", ".dvc", "data", "prepared", "models", "runs", "reports",
+                                          "downloads", "mlruns")
         shutil.copytree(_ROOT, copy, ignore=lambda path, names: keep_out(path, names) if Path(path) == _ROOT else set())
         missed = 0
         for bug in BUGS:

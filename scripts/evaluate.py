@@ -43,6 +43,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     from kws.data.store import load_store
     from kws.inference import KeywordSpotter
     from kws.runtime import TorchRuntime, load_torch_model
+    from kws.tracking import log_evaluation
 
     model = load_torch_model(args.model)
     spotter = KeywordSpotter(TorchRuntime(model))
@@ -57,6 +58,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         evaluation.write_evaluation(result, args.output, f"{args.model} on {args.manifest or args.split}",
                                     lambda window: model.features(
                                         torch.from_numpy(window)[None].to(model.device))[0, 0].cpu().numpy())
+    if not args.manifest and args.split == "testing":
+        log_evaluation(config, args.model, result.metrics, args.output)
     print(evaluation.summary_table(result))
     print(f"reports: {args.output}/mistakes.html, metrics.json, confusion.png, curves.png")
     return EXIT_OK

@@ -31,9 +31,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     config = load_config(args.config, args.set)
     start_logging(args.verbose, config.training.checkpoints.with_suffix(".log"))
-    from kws.training import train  # after the arguments are known to be good: importing it takes seconds
+    from kws.tracking import build_tracker  # after the arguments are known to be good: importing it takes seconds
+    from kws.training import train
 
-    result = train(config, resume=args.resume)
+    with build_tracker(config) as tracker:
+        result = train(config, args.resume, tracker)
+        tracker.finish(result.figures)
     if os.environ.get("RANK", "0") != "0":  # torchrun: one process speaks for all
         return EXIT_OK
     print(f"{result.model}: {result.num_parameters:,} parameters, {result.epochs} epochs, "

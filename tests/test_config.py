@@ -46,6 +46,11 @@ def test_keywords_of_the_main_file_are_words_and_not_booleans():
     assert {"yes", "no", "on", "off"} <= set(load_config(DEFAULT).data.keywords)
 
 
+@pytest.mark.parametrize("text", ["[yes, no, on, off, falsetto]", '["yes", "no", "on", "off", "falsetto"]'])
+def test_words_need_no_quotes(text):
+    assert load_config(DEFAULT, [f"data.keywords={text}"]).data.keywords == ("yes", "no", "on", "off", "falsetto")
+
+
 def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     config = load_config(DEFAULT, ["training.epochs=3", "training.learning_rate=1e-3", 'data.keywords=["on", "off"]'])
     assert config.training.epochs == 3
@@ -59,12 +64,13 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("training.epochs=many", "training.epochs: found 'many'"),
     ("training.epochs=0", "training.epochs: found 0"),
     ("training.epochs=2.5", "training.epochs: found 2.5"),
-    ("training.batch_size=yes", "training.batch_size: found True"),
-    ("training.learning_rate=yes", "quote it"),
+    ("training.batch_size=true", "training.batch_size: found True"),
+    ("training.learning_rate=true", "quote it"),
+    ("training.learning_rate=yes", "training.learning_rate: found 'yes'"),
     ("training.learning_rate=.inf", "training.learning_rate: found inf"),
     ("training.learning_rate=.nan", "training.learning_rate: found nan"),
     ("training.warmup_epochs=99", "training.warmup_epochs"),
-    ("data.keywords=[yes, no]", "data.keywords[0]: found True"),
+    ("data.keywords=[true, false]", "data.keywords[0]: found True"),
     ("data.keywords=[]", "data.keywords: found []"),
     ("data.keywords=[go, go]", "go repeated"),
     ('data.keywords=["_unknown_"]', "'_unknown_' cannot be a keyword"),
@@ -79,12 +85,12 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
 ])
 def test_a_problem_names_its_key_and_what_was_found(override, expected):
     found = problems(override)
-    assert len(found) == 1 or override == "data.keywords=[yes, no]"
+    assert len(found) == 1 or override == "data.keywords=[true, false]"
     assert expected in found[0]
 
 
 def test_all_problems_are_reported_at_once():
-    found = problems("training.epochs=x", "data.keywords=[yes]", "features.n_mels=3")
+    found = problems("training.epochs=x", "data.keywords=[true]", "features.n_mels=3")
     assert {line.split(":")[0] for line in found} == {"training.epochs", "data.keywords[0]", "features.n_mels"}
 
 

@@ -15,7 +15,7 @@ from kws.cli import EXIT_BAD_INPUT, guard
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ["--set", 'data.keywords=["yes", "no"]', "--set", "training.epochs=2", "--set", "training.warmup_epochs=0.5",
-            "--set", f"architecture={ROOT}/configs/arch/nano.yaml"]
+            "--set", f"architecture={ROOT}/configs/arch/nano.yaml", "--set", "tracking.enabled=false"]
 CONFIG = str(ROOT / "configs/kws.yaml")
 
 
@@ -141,7 +141,7 @@ def test_other_formats_are_converted(work, capsys, rate, channels, subtype):
 
 @pytest.mark.parametrize("arguments, expected", [
     (["--set", "training.lr_rate=1"], "training.lr_rate: unknown key; did you mean"),
-    (["--set", "data.keywords=[yes]"], "quote it"),
+    (["--set", "data.keywords=[true]"], "quote it"),
     (["--set", "training.epochs=-1"], "training.epochs: found -1"),
     (["--set", "data.root=nowhere"], "nowhere: no such folder"),
     (["--set", 'data.keywords=["yes", "spam"]'], "spam"),

@@ -1,0 +1,59 @@
+"""YAML files of sections, keys and values, and `section.key=value` on top of them."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kws.errors import ConfigError
+
+_BOOLEAN_TAG = "tag:yaml.org,2002:bool"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans, true and false, and no others: an unquoted yes, no, on or off is a word.
+
+    DVC reads and rewrites these files by YAML 1.2 (`dvc exp run -S`), and leaves such words unquoted.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN_TAG]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+
+
+_Loader.add_implicit_resolver(_BOOLEAN_TAG, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file that holds sections of keys and values; raises ConfigError."""
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(str(path), ["no such file; expected a YAML file, for example configs/kws.yaml"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [" ".join(str(error).split())]) from None
+    if not isinstance(document, dict):
+        raise ConfigError(str(path), [f"found {type(document).__name__}; expected sections of keys and values"])
+    return document
+
+
+def override_key(document: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value` (the value is YAML) in a document; raises ConfigError."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError("--set", [f"{override!r}: expected section.key=value"])
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise ConfigError("--set", [f"{override!r}: the value is not YAML"]) from None
+    *parents, leaf = key.split(".")
+    section = document
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError("--set", [f"{override!r}: {parent} is a value, not a section"])
+    section[leaf] = value
