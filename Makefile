@@ -39,7 +39,7 @@ export: setup  ## add to the trained model what runs without PyTorch
 	$(RUN) scripts/export.py $(MODEL) -v
 
 image:  ## build the Docker image around the exported model
-	@test -f $(MODEL)/model.onnx || { echo "$(MODEL)/model.onnx: no such file; make train export makes it" >&2; exit 2; }
+	@test -f $(MODEL)/model.onnx || { echo "$(MODEL)/model.onnx: no such file; make train or make export makes it" >&2; exit 2; }
 	docker build -f docker/Dockerfile -t $(IMAGE) --build-arg MODEL=$(MODEL) $(DOCKER_BUILD_ARGS) .
 
 lint: setup  ## flake8 and mypy
