@@ -1,0 +1,15 @@
+#!/bin/sh
+# Run TorchServe in the foreground, as this very process: SIGTERM ends it in good order, which its own launcher prevents.
+# usage: serve.sh          settings: config.properties, or TS_... in the environment
+set -eu
+cd "$(dirname "$0")"
+python=$(command -v python) || { echo "serve: no python on PATH" >&2; exit 2; }
+version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p') || version=
+if [ "${version:-0}" -lt 17 ]; then
+    echo "serve: found Java ${version:-none}; TorchServe needs Java 17 (Debian: apt-get install openjdk-17-jre-headless)" >&2
+    exit 2
+fi
+[ -f model-store/kws.mar ] || { echo "serve: no model-store/kws.mar; \`make mar\` makes it" >&2; exit 2; }
+home=$("$python" -c 'import os, ts; print(os.path.dirname(os.path.dirname(ts.__file__)))')
+exec java -Xmx256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Dmodel_server_home="$home" -cp "$home/ts/frontend/*" \
+    org.pytorch.serve.ModelServer --python "$python" --ts-config config.properties --model-store model-store -ncs
