@@ -67,9 +67,10 @@ class KwsHandler:
 
     def _read(self, row: Row) -> Union[Request, KwsError]:
         try:
-            threshold = _option(row, "threshold", float, 0.0, 1.0)
-            return (_audio(row), self._threshold if threshold is None else threshold,
-                    _option(row, "top_k", int, 1, len(self._spotter.labels)))
+            fields = _fields(row)
+            threshold = _option(fields, "threshold", float, 0.0, 1.0)
+            return (_audio(fields), self._threshold if threshold is None else threshold,
+                    _option(fields, "top_k", int, 1, len(self._spotter.labels)))
         except KwsError as error:
             return error
 
@@ -92,19 +93,25 @@ class KwsHandler:
         return {**answer(outcome, request[2]), "model": self._model}
 
 
-def _audio(row: Row) -> bytes:
-    """Find the encoded audio of a request: its body or form field `data`, or base64 in the `data` of a JSON object."""
+def _fields(row: Row) -> Row:
+    """Bring a body, a form and a JSON object to one shape: the audio is `data`, the options are beside it."""
     content = row.get("data", row.get("body"))
+    if isinstance(content, (bytes, bytearray)) and content[:64].lstrip()[:1] == b"{":  # no audio begins like that
+        try:
+            content = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise KwsError(f"not JSON ({error})", "bad_json") from None
+    return {**row, "data": None, **content} if isinstance(content, Mapping) else {**row, "data": content}
+
+
+def _audio(fields: Row) -> bytes:
+    """Return the encoded audio of a request; text is base64 of it."""
+    content = fields["data"]
     if isinstance(content, (bytes, bytearray)):
-        if not content.lstrip()[:1] == b"{":  # no audio format begins like that
-            return bytes(content)
-        content = _json(content)
-    if isinstance(content, Mapping):
-        content = content.get("data", KwsError('no "data" in the JSON object; expected base64 of the audio', "bad_json"))
-    if isinstance(content, KwsError):
-        raise content
+        return bytes(content)
     if content is None:
-        raise KwsError("no audio; expected it as the body (curl -T), or as the form field data", "no_audio")
+        raise KwsError("no audio; expected it as the body (curl -T), as the form field data (curl -F), or as JSON "
+                       '{"data": "<base64>"}', "no_audio")
     if not isinstance(content, str):
         raise KwsError('found JSON of another shape; expected {"data": "<base64>"}', "bad_json")
     try:
@@ -113,24 +120,19 @@ def _audio(row: Row) -> bytes:
         raise KwsError(f"not base64 ({error})", "bad_base64") from None
 
 
-def _json(content: Union[bytes, bytearray]) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise KwsError(f"not JSON ({error})", "bad_json") from None
-
-
-def _option(row: Row, name: str, convert: Callable[[Any], float], low: float, high: float) -> Any:
-    """Read a number of the query, None where it is not given."""
-    if name not in row:
+def _option(fields: Row, name: str, convert: Callable[[Any], float], low: float, high: float) -> Any:
+    """Read a number beside the audio, None where it is not given."""
+    if name not in fields:
         return None
+    found = fields[name]
+    if isinstance(found, (bytes, bytearray)):
+        found = found.decode("utf-8", "replace")
     try:
-        value = convert(row[name])
+        value = convert(found)
         if not low <= value <= high:
             raise ValueError
         return value
-    except (TypeError, ValueError):
-        found = bytes(row[name]).decode("utf-8", "replace") if isinstance(row[name], bytearray) else row[name]
+    except (TypeError, ValueError, OverflowError):
         raise KwsError(f"{name}: found {str(found)[:40]!r}; expected {low:g} to {high:g}", "bad_option") from None
 
 
@@ -143,14 +145,14 @@ def _count(context: Context, requests: Sequence[Union[Request, KwsError]], outco
                         for request, outcome in zip(requests, outcomes)
                         if isinstance(outcome, Prediction) and not isinstance(request, KwsError))
     _emit(context, "histogram", "kws_handler_seconds", seconds)
-    _emit(context, "counter", "kws_batches", 1)
-    _emit(context, "counter", "kws_clips", len(outcomes))
+    _emit(context, "counter", "kws_batches_total", 1)
+    _emit(context, "counter", "kws_clips_total", len(outcomes))
     if audio_seconds:
-        _emit(context, "counter", "kws_audio_seconds", audio_seconds)
+        _emit(context, "counter", "kws_audio_seconds_total", audio_seconds)
     for label, count in labels.items():
-        _emit(context, "counter", "kws_labels", count, label)
+        _emit(context, "counter", "kws_labels_total", count, label)
     for code, count in codes.items():
-        _emit(context, "counter", "kws_errors", count, code)
+        _emit(context, "counter", "kws_errors_total", count, code)
 
 
 def _emit(context: Context, kind: str, name: str, value: float, *dimensions: str) -> None:

@@ -11,5 +11,6 @@ if [ "${version:-0}" -lt 17 ]; then
 fi
 [ -f model-store/kws.mar ] || { echo "serve: no model-store/kws.mar; \`make mar\` makes it" >&2; exit 2; }
 home=$("$python" -c 'import os, ts; print(os.path.dirname(os.path.dirname(ts.__file__)))')
-exec java -Xmx256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Dmodel_server_home="$home" -cp "$home/ts/frontend/*" \
+exec java -Djava.io.tmpdir="${TMPDIR:-/tmp}" -Xmx256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Dmodel_server_home="$home" \
+    -Dlog4j.configurationFile="file://$PWD/log4j2.xml" -cp "$home/ts/frontend/*" \
     org.pytorch.serve.ModelServer --python "$python" --ts-config config.properties --model-store model-store -ncs
