@@ -2,12 +2,14 @@
 PYTHON ?= python3.11
 CONFIG ?= configs/kws.yaml
 VENV := .venv
+RECORDINGS ?= data
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+MODEL ?= models/kws
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prepare train evaluate lint test test-slow ci-selfcheck clean
+.PHONY: help setup data prepare train evaluate mar serve serve-image load-test lint test test-slow ci-selfcheck clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,8 +33,21 @@ train: prepare  ## data, checks, training and evaluation
 	$(RUN) scripts/train.py $(CONFIG) -v
 	$(RUN) scripts/evaluate.py models/kws --config $(CONFIG) -v
 
+mar: setup  ## pack the exported model for TorchServe
+	$(RUN) scripts/archive.py $(MODEL)
+
+serve: setup  ## run TorchServe here, on port 8080; needs Java 17
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" torchserve/serve.sh
+
+serve-image:  ## build the image of the service
+	@test -f torchserve/model-store/kws.mar || { echo "no torchserve/model-store/kws.mar; make mar makes it" >&2; exit 2; }
+	docker build -t kws-serve:v1 $(DOCKER_BUILD_ARGS) torchserve
+
+load-test: setup  ## measure the running service at rising rates
+	$(RUN) scripts/load_test.py $(RECORDINGS) --rates 20 50 100 200 --requests 2000
+
 lint: setup  ## flake8 and mypy
-	$(RUN) -m flake8 kws scripts tests
+	$(RUN) -m flake8 kws scripts tests torchserve
 	$(RUN) -m mypy
 
 test: lint  ## flake8, mypy and the tests that take minutes in all

@@ -36,9 +36,9 @@ class Load:
         kinds, counts = np.unique(self.outcomes[self.outcomes != OK], return_counts=True)
         p50, p95, p99, most = np.percentile(self.latencies, [50, 95, 99, 100]).round(2).tolist()
         finished = (self.due + self.latencies / 1000).max()
-        return {"rate": self.rate, "requests": len(self.outcomes), "answers_per_second": round(len(self.due) / finished, 1),
-                "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "max_ms": most,
-                "failures": dict(zip(kinds.tolist(), counts.tolist()))}
+        return {"rate": self.rate, "requests": len(self.outcomes),
+                "answers_per_second": round(len(self.due) / finished, 1), "p50_ms": p50, "p95_ms": p95, "p99_ms": p99,
+                "max_ms": most, "failures": dict(zip(kinds.tolist(), counts.tolist()))}
 
 
 def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: float = 10.0, seed: int = 0,

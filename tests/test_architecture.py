@@ -53,9 +53,10 @@ def test_the_serving_wing_stays_light(module):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", SERVING)
-def test_the_serving_wing_is_valid_on_python_3_9(module):
-    source = Path(f"kws/{module}.py").read_text()
+@pytest.mark.parametrize("path", [*(f"kws/{module}.py" for module in SERVING), "torchserve/handler.py",
+                                  "torchserve/healthcheck.py"])
+def test_the_serving_wing_is_valid_on_python_3_9(path):
+    source = Path(path).read_text()
     ast.parse(source, feature_version=(3, 9))
     assert "from __future__ import annotations" in source
 

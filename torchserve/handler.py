@@ -10,7 +10,6 @@ import json
 import time
 from collections import Counter, defaultdict
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
