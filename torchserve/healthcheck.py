@@ -6,6 +6,7 @@ it requires tokens.
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
 from pathlib import Path
 
@@ -14,7 +15,7 @@ KEYS = Path(__file__).with_name("key_file.json")
 
 def main() -> int:
     """Ask, with a token where tokens are required."""
-    request = urllib.request.Request("http://127.0.0.1:8081/models/kws")
+    request = urllib.request.Request(os.environ.get("TS_MANAGEMENT_ADDRESS", "http://127.0.0.1:8081") + "/models/kws")
     if KEYS.is_file():
         key = json.loads(KEYS.read_text(encoding="utf-8"))["management"]["key"]
         request.add_header("Authorization", f"Bearer {key}")
