@@ -126,8 +126,9 @@ def test_requests_of_a_batch_have_thresholds_of_their_own(service, wavs):
 
 @pytest.mark.parametrize("name, found", [
     ("top_k", "0"), ("top_k", "5"), ("top_k", "x"), ("top_k", ""), ("top_k", "1.5"), ("top_k", None),
-    ("top_k", [1]),    ("top_k", "9" * 5000), ("top_k", bytearray(b"\xff")), ("top_k", 1e999), ("threshold", "-0.1"),
-    ("threshold", "1.01"), ("threshold", "nan"), ("threshold", "inf"), ("threshold", {}), ("threshold", bytearray(b"0,5")),
+    ("top_k", [1]), ("top_k", "9" * 5000), ("top_k", bytearray(b"\xff")), ("top_k", 1e999), ("threshold", "-0.1"),
+    ("threshold", "1.01"), ("threshold", "nan"), ("threshold", "inf"), ("threshold", {}),
+    ("threshold", bytearray(b"0,5")),
 ])
 def test_bad_options_are_refused(service, wavs, name, found):
     (status, document), = service({"body": bytearray(wavs[0]), name: found})

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Run TorchServe in the foreground, as this very process: SIGTERM ends it in good order, which its own launcher prevents.
+# Run TorchServe in the foreground, and stop it in good order, which its own launcher does not.
+# After SIGTERM it answers for DRAIN_SECONDS more, so that whoever balances the load can take it out, then it stops;
+# TorchServe alone would cut off the requests it is working on.
 # usage: serve.sh          settings: config.properties, or TS_... in the environment
 set -eu
 cd "$(dirname "$0")"
@@ -11,6 +13,11 @@ if [ "${version:-0}" -lt 17 ]; then
 fi
 [ -f model-store/kws.mar ] || { echo "serve: no model-store/kws.mar; \`make mar\` makes it" >&2; exit 2; }
 home=$("$python" -c 'import os, ts; print(os.path.dirname(os.path.dirname(ts.__file__)))')
-exec java -Djava.io.tmpdir="${TMPDIR:-/tmp}" -Xmx256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Dmodel_server_home="$home" \
+java -Djava.io.tmpdir="${TMPDIR:-/tmp}" -Xmx256m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError -Dmodel_server_home="$home" \
     -Dlog4j.configurationFile="file://$PWD/log4j2.xml" -cp "$home/ts/frontend/*" \
-    org.pytorch.serve.ModelServer --python "$python" --ts-config config.properties --model-store model-store -ncs
+    org.pytorch.serve.ModelServer --python "$python" --ts-config config.properties --model-store model-store -ncs &
+server=$!
+trap 'sleep "${DRAIN_SECONDS:-5}"; kill -TERM $server' TERM
+trap 'kill -TERM $server' INT
+wait $server && exit 0
+wait $server  # a signal ended the first
