@@ -1,6 +1,7 @@
 # make train: from a fresh clone to a trained, evaluated model.   make test: every check.   make help: the rest.
 PYTHON ?= python3.11
 VENV := .venv
+RECORDINGS ?= data
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 MODEL ?= models/kws
@@ -9,7 +10,8 @@ export HF_HUB_OFFLINE := 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prepare train export image ui lint test test-slow ci-selfcheck clean
+.PHONY: help setup data prepare train export image mar serve serve-image load-test ui lint test test-slow ci-selfcheck \
+	clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,8 +44,21 @@ image:  ## build the Docker image around the exported model
 	@test -f $(MODEL)/model.onnx || { echo "$(MODEL)/model.onnx: no such file; make train or make export makes it" >&2; exit 2; }
 	docker build -f docker/Dockerfile -t $(IMAGE) --build-arg MODEL=$(MODEL) $(DOCKER_BUILD_ARGS) .
 
+mar: setup  ## pack the exported model for TorchServe
+	$(RUN) scripts/archive.py $(MODEL)
+
+serve: setup  ## run TorchServe here, on port 8080; needs Java 17
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" torchserve/serve.sh
+
+serve-image:  ## build the image of the service
+	@test -f torchserve/model-store/kws.mar || { echo "no torchserve/model-store/kws.mar; make mar makes it" >&2; exit 2; }
+	docker build -t kws-serve:v1 $(DOCKER_BUILD_ARGS) torchserve
+
+load-test: setup  ## measure the running service at rising rates
+	$(RUN) scripts/load_test.py $(RECORDINGS) --rates 20 50 100 200 --requests 2000
+
 lint: setup  ## flake8 and mypy
-	$(RUN) -m flake8 kws scripts tests
+	$(RUN) -m flake8 kws scripts tests torchserve
 	$(RUN) -m mypy
 
 test: lint  ## flake8, mypy and the tests that take minutes in all

@@ -1,12 +1,15 @@
 """Pictures of results: each function returns a matplotlib figure, no global state."""
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy.stats import norm
+
+if TYPE_CHECKING:
+    from kws.load import Load
 
 _DET_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
 
@@ -55,4 +58,20 @@ def log_mel_figure(log_mel: np.ndarray, title: str) -> Figure:
     axes.imshow(log_mel, origin="lower", aspect="auto", cmap="magma")
     axes.set_title(title, fontsize=8)
     axes.set_axis_off()
+    return figure
+
+
+def load_figure(loads: Sequence[Load]) -> Figure:
+    """Draw the response times of a service at several rates: their distribution, and how they went on."""
+    figure = Figure(figsize=(10.0, 4.0), layout="constrained")
+    spread, course = figure.subplots(1, 2)
+    for load in loads:
+        name = f"{load.rate:g}/s"
+        spread.plot(np.sort(load.latencies), np.linspace(0.0, 1.0, len(load.latencies)), label=name)
+        course.plot(load.due, load.latencies, ".", markersize=2, label=name)
+    spread.set(title="distribution", xlabel="ms", ylabel="share of requests", xscale="log")
+    course.set(title="course", xlabel="s", ylabel="ms", yscale="log")
+    for axes in (spread, course):
+        axes.grid(alpha=0.3)
+        axes.legend()
     return figure

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -116,3 +118,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     KwsFeatureExtractor(16000, 16000).save_pretrained(folder)
     export(folder, np.empty((0, 16000), dtype=np.int16))
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_store(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with kws.mar, of the exported model, as scripts/archive.py packs it."""
+    store = tmp_path_factory.mktemp("serving") / "model-store"
+    subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(exported), "--output", str(store),
+                    "--version", "1.2"], check=True)
+    return store

@@ -10,8 +10,8 @@ import kws
 
 FLOORS = {
     "errors": 0, "labels": 0, "window": 0, "atomic": 0,
-    "audio": 1, "postprocess": 1, "metrics": 1, "documents": 1, "cli": 1, "plots": 1, "report": 1, "model_card": 1,
-    "config": 2, "features": 2, "augment": 2, "data": 2, "provenance": 2,
+    "audio": 1, "postprocess": 1, "metrics": 1, "documents": 1, "cli": 1, "report": 1, "model_card": 1, "load": 1,
+    "config": 2, "plots": 2, "features": 2, "augment": 2, "data": 2, "provenance": 2,
     "network": 3, "modeling": 4, "runtime": 5, "registry": 5, "inference": 6, "listing": 6, "tracking": 6,
     "journal": 7, "tally": 7, "pyfunc": 7, "training": 7, "evaluation": 7, "export": 7, "quantize": 7, "predict": 8,
 }
@@ -55,9 +55,10 @@ def test_the_serving_wing_stays_light(module):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", SERVING)
-def test_the_serving_wing_is_valid_on_python_3_9(module):
-    source = Path(f"kws/{module}.py").read_text()
+@pytest.mark.parametrize("path", [*(f"kws/{module}.py" for module in SERVING), "torchserve/handler.py",
+                                  "torchserve/healthcheck.py"])
+def test_the_serving_wing_is_valid_on_python_3_9(path):
+    source = Path(path).read_text()
     ast.parse(source, feature_version=(3, 9))
     assert "from __future__ import annotations" in source
 

@@ -1,0 +1,386 @@
+"""The service as it runs: a TorchServe process and a container, asked over HTTP.
+
+KWS_FULL=1 runs the faults and the soak at full length; both are brief otherwise.
+"""
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import requests
+import torch
+import yaml
+
+from kws import KeywordSpotter, load
+from kws.config import load_architecture
+from kws.export import export
+from kws.modeling import KwsFeatureExtractor, build_model
+
+pytestmark = pytest.mark.services
+ROOT = Path(__file__).resolve().parents[2]
+FULL = "KWS_FULL" in os.environ
+TONES = {"yes": 400.0, "no": 900.0}
+BASE_IMAGE = "pytorch/torchserve:0.12.0-cpu"
+
+
+@pytest.fixture(scope="module")
+def spotter_folder(tmp_path_factory):
+    """A model that was trained, in seconds, to tell two tones, noise and silence apart."""
+    torch.manual_seed(0)
+    labels = (*TONES, "_unknown_", "_silence_")
+    features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
+    model = build_model(labels, 16000, 16000, features,
+                        load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json"))
+    optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.01), torch.Generator().manual_seed(0)
+    times = torch.arange(16000) / 16000
+    for _ in range(60):
+        sounds = torch.stack([*((2 * torch.pi * hertz * times).sin() for hertz in TONES.values()),
+                              torch.randn(16000, generator=generator), torch.zeros(16000)]).repeat(4, 1)
+        gains = 10 ** (-1.0 * torch.rand(16, 1, generator=generator))
+        waveforms = gains * sounds + 0.003 * torch.randn(16, 16000, generator=generator)
+        optimizer.zero_grad()
+        model(waveforms, labels=torch.arange(4).repeat(4)).loss.backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("spotter") / "kws"
+    model.eval().save_pretrained(folder)
+    KwsFeatureExtractor(16000, 16000).save_pretrained(folder)
+    export(folder, np.empty((0, 16000), dtype=np.int16))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(spotter_folder, tmp_path_factory):
+    store = tmp_path_factory.mktemp("archive") / "model-store"
+    subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(spotter_folder), "--output", str(store)],
+                   check=True)
+    return store / "kws.mar"
+
+
+@pytest.fixture(scope="module")
+def wavs(tone, noise, wav_bytes):
+    """Each label's sound, a second of it."""
+    sounds = {**{word: tone(hertz) for word, hertz in TONES.items()}, "_unknown_": noise(0, amplitude=0.2)}
+    return {label: wav_bytes(sound + noise(1, amplitude=0.003)) for label, sound in sounds.items()}
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [taken.getsockname()[1] for taken in sockets]
+    for taken in sockets:
+        taken.close()
+    return ports
+
+
+class Server:
+    """A service on ports of its own; `url` answers."""
+
+    def __init__(self, **settings):
+        http, management, metrics, *grpc = free_ports(5)
+        self.url, self.management, self.metrics = (f"http://127.0.0.1:{port}" for port in (http, management, metrics))
+        self.predictions = f"{self.url}/predictions/kws"
+        self.settings = {"TS_INFERENCE_ADDRESS": self.url, "TS_MANAGEMENT_ADDRESS": self.management,
+                         "TS_METRICS_ADDRESS": self.metrics, "TS_GRPC_INFERENCE_PORT": str(grpc[0]),
+                         "TS_GRPC_MANAGEMENT_PORT": str(grpc[1]), "DRAIN_SECONDS": "0", **settings}
+
+    def wait(self, wav, is_alive, headers=None):
+        deadline = time.monotonic() + 120
+        while is_alive() and time.monotonic() < deadline:
+            try:
+                if requests.post(self.predictions, data=wav, headers=headers, timeout=20).status_code == 200:
+                    return
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError(f"no answer at {self.predictions}")
+
+    def worker(self):
+        """The process id of the worker that is ready, None without one."""
+        workers = requests.get(f"{self.management}/models/kws", timeout=10).json()[0]["workers"]
+        return next((worker["pid"] for worker in workers if worker["status"] == "READY" and worker["pid"] > 0), None)
+
+    def values(self):
+        """All metrics: name and labels -> value."""
+        lines = requests.get(f"{self.metrics}/metrics", timeout=10).text.splitlines()
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+
+    def total(self, name):
+        return sum(value for key, value in self.values().items() if re.match(rf"{name}\b", key))
+
+
+class Process(Server):
+    """TorchServe as torchserve/serve.sh starts it, in a folder of its own."""
+
+    def __init__(self, archive, wav, **settings):
+        super().__init__(**settings)
+        self.scratch = tempfile.TemporaryDirectory(prefix="kws")  # short: a socket's path has at most 107 characters
+        self.folder, self.wav = Path(self.scratch.name) / "torchserve", wav
+        shutil.copytree(ROOT / "torchserve", self.folder,
+                        ignore=shutil.ignore_patterns("model-store", "logs", "*.json"))
+        (self.folder / "model-store").mkdir()
+        shutil.copy(archive, self.folder / "model-store")
+        self.environment = {**os.environ, **self.settings, "TMPDIR": self.scratch.name,
+                            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def start(self, headers=None):
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen([self.folder / "serve.sh"], env=self.environment, stdout=log, stderr=log)
+        try:
+            self.wait(self.wav, lambda: self.process.poll() is None, headers)
+        except AssertionError as error:
+            self.stop()
+            raise AssertionError(f"{error}; its log:\n{(self.folder / 'log').read_text()[-3000:]}") from None
+
+    def stop(self):
+        """SIGTERM, as `docker stop` sends it; returns the seconds until every process was gone."""
+        began, everything = time.monotonic(), [self.process.pid]
+        if self.process.poll() is None:
+            everything = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+            self.process.terminate()
+            self.process.wait(60)
+            psutil.wait_procs(everything[1:], timeout=30)
+            assert not any(process.is_running() for process in everything[1:])
+        return time.monotonic() - began
+
+    def memory(self):
+        """Bytes of all its processes; what they share counts once."""
+        process = psutil.Process(self.process.pid)
+        return sum(each.memory_full_info().pss for each in [process, *process.children(recursive=True)])
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        self.scratch.cleanup()
+
+
+@pytest.fixture(scope="module")
+def needs_torchserve():
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True) if shutil.which("java") else None
+    version = re.search(r'version "(\d+)', java.stderr) if java else None
+    if not version or int(version[1]) < 17:
+        pytest.skip("no Java 17")
+
+
+@pytest.fixture(scope="module")
+def service(needs_torchserve, archive, wavs):
+    with Process(archive, wavs["yes"]) as running:
+        yield running
+
+
+def curl(*arguments):
+    """-> (status, document) of a request by curl."""
+    done = subprocess.run(["curl", "--silent", "--write-out", "\n%{http_code}", *map(str, arguments)],
+                          capture_output=True, text=True, check=True, timeout=60)
+    body, status = done.stdout.rsplit("\n", 1)
+    return int(status), json.loads(body) if body else None
+
+
+def check_curl(predictions, wavs, spotter_folder, folder):
+    spotter = KeywordSpotter(spotter_folder)
+    for label, wav in wavs.items():
+        path = folder / f"{label}.wav"
+        path.write_bytes(wav)
+        status, document = curl("-T", path, predictions)
+        assert (status, document["label"]) == (200, label)
+        assert document["confidences"] == pytest.approx(spotter(wav).confidences, abs=1e-5)
+    assert curl("-F", f"data=@{path}", "-F", "top_k=1", predictions)[1]["confidences"].keys() == {"_unknown_"}
+    body = json.dumps({"data": base64.b64encode(wav).decode(), "top_k": 1})
+    assert curl("-H", "Content-Type: application/json", "-d", body, predictions)[1]["label"] == "_unknown_"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
+def test_curl_gets_the_right_keyword(service, wavs, spotter_folder, tmp_path):
+    check_curl(service.predictions, wavs, spotter_folder, tmp_path)
+    invoke = f"{service.url}/models/kws/invoke?top_k=1"  # TorchServe drops the query of /predictions
+    assert curl("-T", tmp_path / "yes.wav", invoke)[1]["confidences"].keys() == {"yes"}
+
+
+@pytest.mark.parametrize("name, body, headers, status, code", [
+    ("empty", b"", {}, 400, "empty_audio"),
+    ("text", b"hello", {"Content-Type": "audio/wav"}, 415, "unsupported_audio"),
+    ("malformed JSON", b'{"data": ', {"Content-Type": "application/json"}, 400, "bad_json"),
+    ("deep JSON", b'{"a":' * 100_000, {"Content-Type": "application/json"}, 400, "bad_json"),
+    ("JSON of another shape", b"[1]", {"Content-Type": "application/json"}, 400, "bad_json"),
+    ("malformed base64", b'{"data": "!"}', {"Content-Type": "application/json"}, 400, "bad_base64"),
+    ("text as text", b"hello", {"Content-Type": "text/plain"}, 400, "bad_base64"),
+    ("cut off", 100, {}, 422, "truncated_audio"),
+    ("50 MB", b"\0" * 50_000_000, {}, 413, None),
+])
+def test_bad_requests_are_refused_with_a_reason(service, wavs, name, body, headers, status, code):
+    body = wavs["yes"][:-body] if isinstance(body, int) else body
+    try:
+        answer = requests.post(service.predictions, data=body, headers=headers, timeout=30)
+    except requests.ConnectionError:
+        assert code is None  # it hangs up on a body that it announced it would not take
+        return
+    assert answer.status_code == status
+    if code:
+        assert answer.json()["error"]["code"] == code and answer.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("content_type", ["audio/wav", "image/png", "text/plain", "application/octet-stream", ""])
+def test_a_wrong_content_type_does_not_matter(service, wavs, content_type):
+    answer = requests.post(service.predictions, data=wavs["no"], headers={"Content-Type": content_type}, timeout=30)
+    assert answer.json()["label"] == "no"
+
+
+def test_models_can_be_asked_about_but_not_changed(service):
+    assert requests.get(f"{service.management}/models", timeout=10).json()["models"][0]["modelName"] == "kws"
+    assert requests.delete(f"{service.management}/models/kws", timeout=10).status_code == 405
+    assert requests.post(f"{service.management}/models?url=http://127.0.0.1:9/a.mar", timeout=10).status_code == 405
+    assert requests.post(f"{service.url}/predictions/other", data=b"x", timeout=10).status_code == 404
+
+
+def test_mutated_recordings_from_many_connections_break_nothing(service, wavs):
+    worker, count = service.worker(), 10_000 if FULL else 2000
+    generator, wav = np.random.default_rng(0), wavs["yes"]
+    bodies = []
+    for number in range(count):
+        body = bytearray(wav)
+        for position in generator.integers(0, 60 if number % 2 else len(wav), size=generator.integers(1, 9)):
+            body[position] = generator.integers(256)
+        bodies.append(bytes(body[:generator.integers(1, len(wav) + 1)] if number % 3 == 0 else body))
+    with ThreadPoolExecutor(16) as pool, requests.Session() as session:
+        statuses = list(pool.map(lambda body: session.post(service.predictions, data=body, timeout=30).status_code,
+                                 bodies))
+    assert set(statuses) <= {200, 400, 413, 415, 422} and 200 in statuses and 415 in statuses
+    assert service.worker() == worker
+
+
+def test_slow_and_vanishing_clients_hold_nobody_up(service, wavs):
+    address = ("127.0.0.1", int(service.url.rsplit(":", 1)[1]))
+    wav = wavs["yes"]
+    head = f"POST /predictions/kws HTTP/1.1\r\nHost: x\r\nContent-Length: {len(wav)}\r\n\r\n".encode()
+    for sent in (head[:20], head, head + wav[:1000], head + wav):
+        for _ in range(10):
+            with socket.create_connection(address) as client:
+                client.sendall(sent)
+    with socket.create_connection(address) as slow:
+        slow.sendall(head + wav[:5000])
+        began = time.monotonic()
+        assert all(requests.post(service.predictions, data=wav, timeout=5).status_code == 200 for _ in range(20))
+        assert time.monotonic() - began < 5
+        slow.sendall(wav[5000:])
+        slow.settimeout(10)
+        assert slow.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_waiting_requests_are_answered_together(service, wavs):
+    before = service.total("kws_batches_total"), service.total("kws_clips_total")
+    with ThreadPoolExecutor(32) as pool:
+        answers = pool.map(lambda wav: requests.post(service.predictions, data=wav, timeout=30).json()["label"],
+                           200 * [wavs["yes"], wavs["no"]])
+    assert list(answers) == 200 * ["yes", "no"]
+    time.sleep(1)
+    batches, clips = service.total("kws_batches_total") - before[0], service.total("kws_clips_total") - before[1]
+    assert clips == 400 and batches < 0.7 * clips
+
+
+def test_metrics_count_what_happened(service, wavs):
+    names = ("kws_clips_total", "kws_audio_seconds_total", "kws_errors_total", "kws_labels_total",
+             "ts_inference_requests_total", "kws_handler_seconds_count")
+    before = {name: service.total(name) for name in names}
+    for body in (wavs["yes"], wavs["yes"], wavs["no"], b"", b"x"):
+        requests.post(service.predictions, data=body, timeout=10)
+    time.sleep(1)  # they travel through the worker's output
+    gained = {name: service.total(name) - before[name] for name in names}
+    assert gained == {"kws_clips_total": 5, "kws_audio_seconds_total": pytest.approx(3.0), "kws_errors_total": 2,
+                      "kws_labels_total": 3, "ts_inference_requests_total": 5, "kws_handler_seconds_count": 5}
+
+
+def test_alerts_ask_for_metrics_that_there_are():
+    names = set(re.findall(r"name: (\w+)", (ROOT / "torchserve/metrics.yaml").read_text()))
+    names |= {f"kws_handler_seconds_{part}" for part in ("bucket", "count", "sum")}
+    for group in yaml.safe_load((ROOT / "torchserve/alerts.yaml").read_text())["groups"]:
+        for rule in group["rules"]:
+            assert set(re.findall(r"\b(?:kws|ts|Requests|Queue)\w+(?=\[)", rule["expr"])) <= names, rule["alert"]
+
+
+def test_the_load_test_measures(service, wavs, tmp_path):
+    for label, wav in wavs.items():
+        (tmp_path / f"{label}.wav").write_bytes(wav)
+    done = subprocess.run([sys.executable, str(ROOT / "scripts/load_test.py"), str(tmp_path), "--url",
+                           service.predictions, "--rates", "20", "40", "--requests", "60", "--output",
+                           str(tmp_path / "load")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "load/load.json").read_text())
+    assert [(row["rate"], row["requests"], row["failures"]) for row in rows] == [(20, 60, {}), (40, 60, {})]
+    assert all(0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"] for row in rows)
+    assert (tmp_path / "load/load.png").stat().st_size > 10_000
+
+
+def test_a_killed_worker_is_replaced_under_load(service, wavs):
+    worker, seconds = service.worker(), 60 if FULL else 20
+    timer = threading.Timer(5, os.kill, (worker, signal.SIGKILL))
+    timer.start()
+    measured = load.run(service.predictions, list(wavs.values()), rate=30, count=30 * seconds, timeout=30)
+    assert np.mean(measured.outcomes != load.OK) <= 0.01, measured.summary()
+    assert service.worker() not in (None, worker)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(service, wavs):
+    seconds = 600 if FULL else 60
+    load.run(service.predictions, list(wavs.values()), rate=50, count=50 * seconds // 5)
+    before = service.memory()
+    assert load.run(service.predictions, list(wavs.values()), rate=50, count=50 * seconds).summary()["failures"] == {}
+    assert service.memory() < 1.05 * before and service.memory() < 900e6
+
+
+def test_it_finishes_what_it_began_and_comes_back_with_the_model(needs_torchserve, archive, wavs):
+    with Process(archive, wavs["yes"], DRAIN_SECONDS="3") as running:
+        timer = threading.Timer(4, running.process.terminate)  # 2 s of warming up, 2 of 4 s of requests
+        timer.start()
+        measured = load.run(running.predictions, list(wavs.values()), rate=50, count=200)
+        assert measured.summary()["failures"] == {}
+        running.process.wait(30)
+        with pytest.raises(requests.ConnectionError):
+            requests.post(running.predictions, data=wavs["no"], timeout=10)
+        running.start()
+        assert requests.post(running.predictions, data=wavs["no"], timeout=10).json()["label"] == "no"
+
+
+def test_a_token_is_required_where_it_was_asked_for(needs_torchserve, archive, wavs):
+    running = Process(archive, wavs["yes"], TS_DISABLE_TOKEN_AUTHORIZATION="false",
+                      TS_CORS_ALLOWED_ORIGIN="http://demo.example")
+    with pytest.raises(AssertionError, match="no answer"):
+        running.wait(wavs["yes"], lambda: False)
+    keys = running.folder / "key_file.json"
+    try:
+        with open(running.folder / "log", "ab") as log:
+            running.process = subprocess.Popen([running.folder / "serve.sh"], env=running.environment, stdout=log,
+                                               stderr=log)
+        while not keys.is_file():
+            time.sleep(0.2)
+        time.sleep(1)
+        headers = {"Authorization": f"Bearer {json.loads(keys.read_text())['inference']['key']}"}
+        running.wait(wavs["yes"], lambda: running.process.poll() is None, headers)
+        for wrong in ({}, {"Authorization": "Bearer wrong"}):
+            answer = requests.post(running.predictions, data=wavs["yes"], headers=wrong, timeout=10)
+            assert answer.status_code == 400 and "Token" in answer.json()["message"]
+        answer = requests.post(running.predictions, data=wavs["yes"], timeout=10,
+                               headers={**headers, "Origin": "http://demo.example"})
+        assert answer.json()["label"] == "yes"
+        assert answer.headers["access-control-allow-origin"] == "http://demo.example"
+        checked = subprocess.run([sys.executable, "healthcheck.py"], cwd=running.folder, env=running.environment)
+        assert checked.returncode == 0
+    finally:
+        running.__exit__()
+    checked = subprocess.run([sys.executable, "healthcheck.py"], cwd=ROOT / "torchserve", env=running.environment,
+                             capture_output=True)
+    assert checked.returncode != 0

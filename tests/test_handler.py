@@ -1,0 +1,250 @@
+"""The handler as TorchServe loads and calls it: from the unpacked archive, with TorchServe's context and metrics."""
+import ast
+import base64
+import io
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from ts.context import RequestProcessor
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+from ts.model_loader import TsModelLoader
+
+from kws import KeywordSpotter
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def unpacked(model_store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(model_store / "kws.mar") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+class Service:
+    """What TorchServe's worker makes of a handler."""
+
+    def __init__(self, folder):
+        metrics = MetricsCacheYamlImpl(str(ROOT / "torchserve/metrics.yaml"))
+        metrics.initialize_cache()
+        metrics.model_name = "kws"
+        sys.path.insert(0, str(folder))
+        try:
+            service = TsModelLoader().load("kws", str(folder), "handler.py", None, 8, None, True, metrics)
+        finally:
+            sys.path.remove(str(folder))
+            sys.modules.pop("handler")
+        self.context, self.handle = service.context, service._entry_point
+
+    def __call__(self, *rows):
+        """Rows -> (status, document) each."""
+        self.context.request_processor = [RequestProcessor({}) for _ in rows]
+        answers = self.handle(list(rows), self.context)
+        assert len(answers) == len(rows)
+        assert {self.context.get_response_content_type(i) for i in range(len(rows))} == {"application/json"}
+        return [(self.context.get_response_status(i)[0], json.loads(answer)) for i, answer in enumerate(answers)]
+
+
+@pytest.fixture(scope="module")
+def service(unpacked):
+    return Service(unpacked)
+
+
+@pytest.fixture(scope="module")
+def wavs(tone, noise, wav_bytes):
+    return [wav_bytes(tone(200.0 * number, 0.7 + 0.2 * number) + noise(number, 0.7 + 0.2 * number))
+            for number in range(1, 5)]
+
+
+def encoded(content):
+    return base64.b64encode(content).decode()
+
+
+def test_answers_are_those_of_the_spotter(service, exported, wavs):
+    for (status, document), expected in zip(service(*({"body": bytearray(wav)} for wav in wavs)),
+                                            KeywordSpotter(exported).classify(wavs)):
+        assert status == 200
+        assert document.pop("model") == {"name": "kws", "version": "1.2"}
+        assert document["confidences"] == pytest.approx(expected.confidences, abs=1e-6)
+        assert (document["label"], document["start_seconds"]) == (expected.label, expected.start_seconds)
+        assert document["confidence"] == document["confidences"][document["label"]]
+
+
+def test_there_are_many_ways_to_send_a_clip(service, wavs):
+    base = encoded(wavs[0])
+    wrapped = "\r\n".join(base[start:start + 76] for start in range(0, len(base), 76))
+    rows = [{"body": bytearray(wavs[0])}, {"data": bytearray(wavs[0])}, {"body": {"data": base}},
+            {"body": {"data": wrapped}}, {"body": bytearray(json.dumps({"data": base}).encode())},
+            {"body": bytearray(b"\n " + json.dumps({"data": base}).encode())}, {"data": base},
+            {"body": base}, {"data": bytearray(json.dumps({"data": base}).encode())}]
+    answers = service(*rows)
+    assert [status for status, _ in answers] == [200] * len(rows)
+    assert all(document["confidences"] == pytest.approx(answers[0][1]["confidences"], abs=1e-6)
+               for _, document in answers)
+
+
+@pytest.mark.parametrize("file_format, subtype", [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")])
+def test_other_formats_and_rates_are_read(service, tone, wav_bytes, file_format, subtype):
+    stereo = np.stack([tone(300.0, sample_rate=44100)] * 2, axis=1)
+    (status, document), = service({"body": bytearray(wav_bytes(stereo, 44100, subtype, file_format))})
+    assert status == 200 and document["label"]
+
+
+@pytest.mark.parametrize("found", [b"2", bytearray(b"2"), "2", 2])
+def test_top_k_keeps_the_greatest_confidences(service, wavs, found):
+    (_, document), (_, whole) = service({"body": bytearray(wavs[0]), "top_k": found}, {"body": bytearray(wavs[0])})
+    assert list(document["confidences"].values()) == sorted(whole["confidences"].values(), reverse=True)[:2]
+
+
+def test_options_may_stand_in_the_json_object(service, wavs):
+    (status, document), = service({"body": {"data": encoded(wavs[0]), "top_k": 1, "threshold": 0.5}})
+    assert status == 200 and len(document["confidences"]) == 1
+
+
+def test_requests_of_a_batch_have_thresholds_of_their_own(service, wavs):
+    rows = [{"body": bytearray(wav)} for wav in wavs for _ in range(2)]
+    for row in rows[::2]:
+        row["threshold"] = bytearray(b"1.0")
+    answers = [document for _, document in service(*rows)]
+    keywords = ("yes", "no")
+    assert all(document["label"] not in keywords for document in answers[::2])
+    assert any(document["label"] in keywords for document in answers[1::2]), "the test needs a keyword"
+    assert [document["confidences"] for document in answers[::2]] == [
+        pytest.approx(document["confidences"], abs=1e-6) for document in answers[1::2]]
+
+
+@pytest.mark.parametrize("name, found", [
+    ("top_k", "0"), ("top_k", "5"), ("top_k", "x"), ("top_k", ""), ("top_k", "1.5"), ("top_k", None),
+    ("top_k", [1]), ("top_k", "9" * 5000), ("top_k", bytearray(b"\xff")), ("top_k", 1e999), ("threshold", "-0.1"),
+    ("threshold", "1.01"), ("threshold", "nan"), ("threshold", "inf"), ("threshold", {}),
+    ("threshold", bytearray(b"0,5")),
+])
+def test_bad_options_are_refused(service, wavs, name, found):
+    (status, document), = service({"body": bytearray(wavs[0]), name: found})
+    assert (status, document["error"]["code"]) == (400, "bad_option")
+    assert name in document["error"]["message"] and len(document["error"]["message"]) < 120
+
+
+def wav_of(samples, file_format="WAV", subtype=None, rate=16000):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=file_format, subtype=subtype)
+    return file.getvalue()
+
+
+def bad_rows(wav):
+    nan = np.full(16000, np.nan, dtype=np.float32)
+    return {
+        "no body": ({}, 400, "no_audio"),
+        "null": ({"body": None}, 400, "no_audio"),
+        "another field": ({"file": bytearray(wav)}, 400, "no_audio"),
+        "empty body": ({"body": bytearray()}, 400, "empty_audio"),
+        "empty base64": ({"body": {"data": ""}}, 400, "empty_audio"),
+        "no samples": ({"body": bytearray(wav_of(np.zeros(0, dtype=np.float32)))}, 400, "empty_audio"),
+        "not JSON": ({"body": bytearray(b'{"data": ')}, 400, "bad_json"),
+        "deep JSON": ({"body": bytearray(b'{"a":' * 200_000)}, 400, "bad_json"),
+        "JSON, not UTF-8": ({"body": bytearray(b'{"data": "\xff"}')}, 400, "bad_json"),
+        "JSON without data": ({"body": {"audio": encoded(wav)}}, 400, "no_audio"),
+        "a list": ({"body": [1]}, 400, "bad_json"),
+        "a number": ({"body": {"data": 7}}, 400, "bad_json"),
+        "not base64": ({"body": {"data": "!!!!"}}, 400, "bad_base64"),
+        "half base64": ({"body": {"data": "AAA"}}, 400, "bad_base64"),
+        "not ASCII": ({"body": {"data": "äöü"}}, 400, "bad_base64"),
+        "a path": ({"body": {"data": "/etc/hostname"}}, 400, "bad_base64"),
+        "a path as bytes": ({"body": bytearray(b"/etc/hostname")}, 415, "unsupported_audio"),
+        "text": ({"body": bytearray(b"hello")}, 415, "unsupported_audio"),
+        "a picture": ({"body": bytearray(b"\x89PNG\r\n\x1a\n" + bytes(100))}, 415, "unsupported_audio"),
+        "another audio format": ({"body": bytearray(wav_of(np.zeros(100), "AIFF"))}, 415, "unsupported_audio"),
+        "cut off": ({"body": bytearray(wav[:-100])}, 422, "truncated_audio"),
+        "NaN": ({"body": bytearray(wav_of(nan, subtype="FLOAT"))}, 422, "bad_samples"),
+        "61 s": ({"body": bytearray(wav_of(np.zeros(61 * 16000), "FLAC"))}, 413, "too_long"),
+        "many channels": ({"body": bytearray(wav_of(np.zeros((10, 9))))}, 415, "unsupported_audio"),
+        "a bomb": ({"body": bytearray(wav_of(np.zeros((8 * 192000, 8)), "FLAC", rate=192000))}, 413, "too_large"),
+    }
+
+
+def test_a_bad_request_is_its_own_answer_and_touches_no_neighbour(service, wavs):
+    cases = bad_rows(wavs[0])
+    rows = [row for bad, _, _ in cases.values() for row in ({"body": bytearray(wavs[0])}, bad)]
+    answers = service(*rows)
+    assert {status for status, _ in answers[::2]} == {200}
+    for (name, (_, expected_status, code)), (status, document) in zip(cases.items(), answers[1::2]):
+        assert (status, document["error"]["code"]) == (expected_status, code), name
+        assert set(document) == {"error"} and 0 < len(document["error"]["message"]) < 200
+
+
+def test_every_fault_of_a_clip_has_a_status(service):
+    source = (ROOT / "kws/audio.py").read_text()
+    codes = {argument.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+             and getattr(node.func, "id", "") == "AudioError" for argument in node.args[1:]} | {"unsupported_audio"}
+    assert len(codes) > 5
+    statuses = service.handle.__func__.__globals__["STATUS"]
+    assert codes - {"not_found", "unreadable"} <= set(statuses)  # those two are of paths; a request has none
+    assert set(statuses.values()) == {400, 413, 415, 422}
+
+
+def test_no_bytes_whatever_raise(service, wavs):
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(400):
+        wav = bytearray(wavs[number % len(wavs)])
+        for position in generator.integers(0, 60 if number % 2 else len(wav), size=generator.integers(1, 9)):
+            wav[position] = generator.integers(256)
+        rows.append({"body": wav[:generator.integers(1, len(wav) + 1)] if number % 3 == 0 else wav})
+    for start in range(0, len(rows), 8):
+        assert {status for status, _ in service(*rows[start:start + 8])} <= {200, 400, 413, 415, 422}
+
+
+def test_metrics_say_what_happened(service, wavs, caplog):
+    with caplog.at_level(logging.INFO):
+        answers = service(*({"body": bytearray(wav)} for wav in wavs), {"body": bytearray()}, {"body": bytearray(b"x")})
+    lines = dict(re.findall(r"\[METRICS\](\S+?)\.\S+?:(\S+?)\|#ModelName:kws(?=\|)", caplog.text))
+    assert (lines["kws_batches_total"], lines["kws_clips_total"]) == ("1", "6")
+    assert float(lines["kws_audio_seconds_total"]) == pytest.approx(0.9 + 1.1 + 1.3 + 1.5)
+    assert 0 < float(lines["kws_handler_seconds"]) < 10
+    by_label = re.findall(r"kws_labels_total\.\S+?:(\d+)\|#ModelName:kws,Label:(\w+)", caplog.text)
+    assert sorted(label for count, label in by_label for _ in range(int(count))) == sorted(
+        document["label"] for _, document in answers[:4])
+    assert set(re.findall(r"kws_errors_total\.\S+?:1\|#ModelName:kws,Code:(\w+)", caplog.text)) == {
+        "empty_audio", "unsupported_audio"}
+
+
+def test_pytorch_may_run_the_model_of_the_archive(unpacked, service, wavs, tmp_path):
+    shutil.copytree(unpacked, tmp_path / "torch")
+    path = tmp_path / "torch/model-config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["handler"]["runtime"] = "torch"
+    path.write_text(yaml.safe_dump(config))
+    rows = [{"body": bytearray(wav)} for wav in wavs]
+    for (_, ours), (_, theirs) in zip(service(*rows), Service(tmp_path / "torch")(*rows)):
+        assert ours["confidences"] == pytest.approx(theirs["confidences"], abs=1e-4)
+
+
+def test_the_archive_is_whole(unpacked, exported):
+    """Without the project: only what was packed, and no library that the service's image lacks."""
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); import handler, kws; "
+            "from kws import runtime; print(kws.__file__); runtime.load_runtime(runtime.Path(sys.argv[1])); "
+            "print([name for name in ('torch', 'transformers', 'pandas', 'yaml', 'tqdm') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(unpacked)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(unpacked / "kws/__init__.py"), "[]"]
+    assert (unpacked / "model.pt").read_bytes() == (exported / "model.pt").read_bytes()
+
+
+def test_a_model_that_was_not_exported_is_not_packed(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "model")
+    (tmp_path / "model/model.onnx").unlink()
+    done = subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), "model", "--output", "store"],
+                          capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "model.onnx" in done.stderr and "scripts/export.py" in done.stderr
+    assert not (tmp_path / "store").exists()
