@@ -384,3 +384,72 @@ def test_a_token_is_required_where_it_was_asked_for(needs_torchserve, archive, w
     checked = subprocess.run([sys.executable, "healthcheck.py"], cwd=ROOT / "torchserve", env=running.environment,
                              capture_output=True)
     assert checked.returncode != 0
+
+
+class Container(Server):
+    """The image, run; on the host's network, which an engine without a bridge has too."""
+
+    def __init__(self, image, **settings):
+        super().__init__(**settings)
+        options = [part for name, value in self.settings.items() for part in ("--env", f"{name}={value}")]
+        self.name = docker("run", "--detach", "--network", "host", *options, image)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        docker("rm", "--force", self.name)
+
+    def is_alive(self):
+        return docker("inspect", "--format", "{{.State.Running}}", self.name) == "true"
+
+
+def docker(*arguments):
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def image(archive, tmp_path_factory):
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("no Docker engine")
+    if subprocess.run(["docker", "image", "inspect", BASE_IMAGE], capture_output=True).returncode:
+        pytest.skip(f"no image {BASE_IMAGE}")
+    context = tmp_path_factory.mktemp("context") / "torchserve"
+    shutil.copytree(ROOT / "torchserve", context, ignore=shutil.ignore_patterns("model-store"))
+    (context / "model-store").mkdir()
+    shutil.copy(archive, context / "model-store")
+    docker("build", "--network", "host", "--tag", "kws-serve:test", str(context))
+    yield "kws-serve:test"
+    docker("image", "rm", "--force", "kws-serve:test")
+
+
+def test_a_container_answers_by_itself_and_stops_when_told(image, wavs, spotter_folder, tmp_path):
+    with Container(image) as running:
+        running.wait(wavs["yes"], running.is_alive)
+        check_curl(running.predictions, wavs, spotter_folder, tmp_path)
+        assert docker("exec", running.name, "id", "--user", "--name") == "model-server"
+        assert docker("exec", running.name, "python", "healthcheck.py") == ""
+        began = time.monotonic()
+        docker("stop", running.name)  # kills after 10 s
+        assert time.monotonic() - began < 9
+        docker("start", running.name)
+        running.wait(wavs["yes"], running.is_alive)
+        assert requests.post(running.predictions, data=wavs["no"], timeout=10).json()["label"] == "no"
+
+
+def test_a_container_with_tokens_is_healthy(image, wavs):
+    with Container(image, TS_DISABLE_TOKEN_AUTHORIZATION="false") as running:
+        def keys():
+            done = subprocess.run(["docker", "exec", running.name, "cat", "key_file.json"], capture_output=True)
+            return json.loads(done.stdout or "{}")
+
+        while not keys():
+            assert running.is_alive()
+            time.sleep(0.5)
+        time.sleep(1)
+        headers = {"Authorization": f"Bearer {keys()['inference']['key']}"}
+        running.wait(wavs["yes"], running.is_alive, headers)
+        assert requests.post(running.predictions, data=wavs["yes"], timeout=10).status_code == 400
+        assert docker("exec", running.name, "python", "healthcheck.py") == ""
