@@ -83,13 +83,12 @@ def server(postgresql, s3, free_port, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recorded(server, reproduced, tmp_path_factory):
-    """A project trained and evaluated with nothing but MLFLOW_TRACKING_URI set, and its run."""
+    """A project whose pipeline ran with nothing but MLFLOW_TRACKING_URI set, and its run."""
     folder = tmp_path_factory.mktemp("recorded") / "project"
     shutil.copytree(reproduced.folder, folder, symlinks=True)
     project = type(reproduced)(folder)
-    project.run(*TRAIN, MLFLOW_TRACKING_URI=server.uri)
-    project.run(sys.executable, "scripts/evaluate.py", "models/kws", "--set", "tracking.enabled=true",
-                MLFLOW_TRACKING_URI=server.uri)
+    project.configure(tracking={"enabled": True})
+    project.dvc("repro", "--quiet", "--force", "--single-item", "train", "evaluate", MLFLOW_TRACKING_URI=server.uri)
     return project, run_of(project, server)
 
 
