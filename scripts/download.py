@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.data.download import ARCHIVES, check_destination, download, extract
+from kws.data.download import ARCHIVES, download
+from kws.data.unpack import check_destination, extract
 
 EPILOG = """
 which archive:

@@ -29,7 +29,8 @@ import pytest
 
 from kws.cli import guard
 from kws.data import download as module
-from kws.data.download import ARCHIVES, Archive, check_destination, download, extract
+from kws.data.download import ARCHIVES, Archive, download
+from kws.data.unpack import check_destination, extract
 from kws.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -697,7 +698,7 @@ def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path, monkeypatch: p
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_check_end", interrupt)
+    monkeypatch.setattr("kws.data.unpack._check_end", interrupt)
     with pytest.raises(KeyboardInterrupt):
         extract(tmp_path / "good.tar.gz", tmp_path / "data")
     assert files(tmp_path) == ["good.tar.gz"]
