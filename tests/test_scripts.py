@@ -167,7 +167,7 @@ def test_an_absent_configuration_or_model_is_named(work, capsys):
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")
-                                          if path.stem not in ("ci_selfcheck", "repair_torchaudio")))
+                                          if path.stem not in ("ci_selfcheck", "peer_service", "repair_torchaudio")))
 def test_every_script_explains_itself(script, capsys):
     with pytest.raises(SystemExit) as ended:
         run(script, "--help")
