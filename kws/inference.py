@@ -129,6 +129,8 @@ class KeywordSpotter:
         name = name or "array"
         if clip.ndim != 1 or not len(clip):
             raise AudioError(f"{name}: shape {list(clip.shape)}; expected [T], mono, T of at least 1", "empty_audio")
+        if clip.dtype != np.int16 and clip.dtype.kind != "f":  # whose full scale nobody knows
+            raise AudioError(f"{name}: samples of type {clip.dtype}; expected float in -1..1, or int16", "bad_samples")
         waveform = clip.astype(np.float32) / (32768 if clip.dtype == np.int16 else 1)
         if not np.isfinite(waveform).all():
             raise AudioError(f"{name}: NaN or infinite samples", "bad_samples")

@@ -69,6 +69,19 @@ def test_a_single_bad_clip_is_raised(spotter, tmp_path):
         spotter(tmp_path / "absent.wav")
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, np.int64, bool, complex, object, str])
+def test_samples_of_a_type_without_a_known_scale_are_refused(spotter, kind, noise):
+    answers = spotter([np.ones(16000).astype(kind), noise(0, 1.0)])
+    assert answers[0].code == "bad_samples" and "int16" in str(answers[0])
+    assert answers[1].label == "yes"
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_samples_of_any_float_type_are_heard_alike(spotter, kind, noise):
+    waveform = noise(0, 1.0).astype(np.float16)
+    assert spotter(waveform.astype(kind)) == spotter(waveform)
+
+
 def test_nothing_is_answered_with_nothing(spotter):
     assert spotter([]) == []
 
