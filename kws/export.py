@@ -16,7 +16,7 @@ from torch import nn
 import kws
 from kws.atomic import atomic_file
 from kws.errors import ModelError
-from kws.features import ConvolvedLogMel
+from kws.features import FoldedLogMel
 from kws.modeling import KwsForAudioClassification
 from kws.runtime import ONNX_FILE, OnnxRuntime, labels_of, load_torch_model
 
@@ -36,11 +36,11 @@ class Export:
 
 
 class WaveformClassifier(nn.Module):
-    """The graph that is exported: `waveforms` [B, T] -> logits [B, C], the front end as a convolution."""
+    """The graph that is exported: `waveforms` [B, T] -> logits [B, C], the front end as products of matrices."""
 
     def __init__(self, model: KwsForAudioClassification) -> None:
         super().__init__()
-        self.features, self.network = ConvolvedLogMel(model.features), model.network
+        self.features, self.network = FoldedLogMel(model.features), model.network
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """[B, T] -> [B, C]."""

@@ -42,35 +42,53 @@ class LogMel(nn.Module):
         return torch.log(self.mel(waveforms) + self.log_offset).unsqueeze(1)
 
 
-class ConvolvedLogMel(nn.Module):
-    """The same energies as a `LogMel` by one strided convolution: what an exported model computes.
+class FoldedLogMel(nn.Module):
+    """The same energies as a `LogMel` by two products with constant matrices: what an exported model computes.
 
-    A frame of the windowed Fourier transform is a product with cosines and sines, so all frames are one convolution;
-    inference engines run it at more than twice the speed of their Fourier transform, which is not made for 512 samples.
+    A power spectrum does not depend on where time zero lies, and with it in the middle of the window, which is
+    symmetric, the real part needs only the sums x(t) + x(-t) and the imaginary part only the differences x(t) - x(-t).
+    Folded like this, half a window of cosines and half a window of sines are the whole transform. It takes inference
+    engines a quarter of the time of their Fourier transform, which is not made for 512 samples.
 
     Args:
         log_mel: what to equal.
     """
 
-    basis: torch.Tensor
+    cosines: torch.Tensor
+    sines: torch.Tensor
     filters: torch.Tensor
 
     def __init__(self, log_mel: LogMel) -> None:
         super().__init__()
         spectrogram, filters = log_mel.mel.spectrogram, log_mel.mel.mel_scale.fb
-        offset = (spectrogram.n_fft - spectrogram.win_length) // 2  # torch.stft centres the window in n_fft
+        self.n_fft, self.length, self.hop = spectrogram.n_fft, spectrogram.win_length, spectrogram.hop_length
+        self.reach, self.log_offset = self.length // 2, log_mel.log_offset
         heard = torch.nonzero(filters.sum(dim=1)).flatten()
         first, last = int(heard[0]), int(heard[-1])
-        samples = torch.arange(spectrogram.win_length, dtype=torch.float64) + offset
-        angles = 2 * math.pi / spectrogram.n_fft * torch.arange(first, last + 1)[:, None] * samples
-        basis = torch.cat([angles.cos(), angles.sin()]) * spectrogram.window.double()
-        self.stride, self.padding = spectrogram.hop_length, spectrogram.n_fft // 2 - offset
-        self.log_offset = log_mel.log_offset
-        self.register_buffer("basis", basis.float().unsqueeze(1))
-        self.register_buffer("filters", filters[first:last + 1].T.repeat(1, 2).unsqueeze(2))
+        times = torch.arange(self.length - self.reach, self.length, dtype=torch.float64)[:, None] - self.length / 2
+        angles = 2 * math.pi / self.n_fft * times * torch.arange(first, last + 1)
+        weights = spectrogram.window.double()[self.length - self.reach:, None] / (1 + (times == 0))  # x(0) + x(0)
+        self.register_buffer("cosines", (weights * angles.cos()).float())
+        self.register_buffer("sines", (weights * angles.sin()).float())
+        self.register_buffer("filters", filters[first:last + 1].clone())
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """[B, T] -> [B, 1, M, F], as `LogMel` does."""
-        parts = nn.functional.conv1d(waveforms.unsqueeze(1), self.basis, stride=self.stride, padding=self.padding)
-        energies = nn.functional.conv1d(parts.square(), self.filters)
-        return torch.log(energies + self.log_offset).unsqueeze(1)
+        windows = self._windows(waveforms)
+        after = windows[:, :, self.length - self.reach:]
+        before = windows[:, :, 1:self.reach + 1].flip(2)  # sample 0 of a Hann window weighs nothing and has no mirror
+        real, imaginary = (after + before) @ self.cosines, (after - before) @ self.sines
+        energies = (real * real + imaginary * imaginary) @ self.filters  # ** 2 is slower in ONNX Runtime
+        return torch.log(energies + self.log_offset).transpose(1, 2).unsqueeze(1)
+
+    def _windows(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """[B, T] -> [B, F, length], where torch.stft has them: neighbouring blocks of one hop, side by side."""
+        batch, num_samples = waveforms.shape
+        padding = self.n_fft // 2
+        frames = 1 + (num_samples + 2 * padding - self.n_fft) // self.hop
+        blocks_per_window = math.ceil(self.length / self.hop)
+        blocks = frames - 1 + blocks_per_window
+        lead = padding - (self.n_fft - self.length) // 2
+        padded = nn.functional.pad(waveforms, (lead, blocks * self.hop - lead - num_samples))  # below 0 it crops
+        hops = padded.reshape(batch, blocks, self.hop)
+        return torch.cat([hops[:, i:i + frames] for i in range(blocks_per_window)], dim=2)[:, :, :self.length]
