@@ -4,14 +4,15 @@ VENV := .venv
 RECORDINGS ?= data
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-MODEL ?= models/kws
+PRETRAINED := pretrained/kws-8
+REAL ?= data-real
 IMAGE ?= kws:v1
 export HF_HUB_OFFLINE := 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prepare train export image mar serve serve-image load-test ui lint test test-slow ci-selfcheck \
-	clean
+.PHONY: help setup data prepare train export image mar serve serve-image load-test ui lint test test-slow \
+	ci-selfcheck pretrained clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,14 +38,17 @@ train: data  ## data, checks, training and evaluation: what of dvc.yaml is not u
 ui: setup  ## look at the runs: http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(RUN) -m mlflow ui --backend-store-uri sqlite:///mlflow.db
 
+export: MODEL ?= models/kws
 export: setup  ## add to the trained model what runs without PyTorch
 	$(RUN) scripts/export.py $(MODEL) -v
 
-image:  ## build the Docker image around the exported model
+image: MODEL ?= $(or $(wildcard models/kws),$(PRETRAINED))
+image:  ## build the Docker image around the exported model; around the shipped one where none was trained
+	@echo "the image answers with $(MODEL)"
 	@test -f $(MODEL)/model.onnx || { echo "$(MODEL)/model.onnx: no such file; make train or make export makes it" >&2; exit 2; }
 	docker build -f docker/Dockerfile -t $(IMAGE) --build-arg MODEL=$(MODEL) $(DOCKER_BUILD_ARGS) .
 
-mar: setup  ## pack the exported model for TorchServe
+mar: setup  ## pack the exported model, or the shipped one, for TorchServe
 	$(RUN) scripts/archive.py $(MODEL)
 
 serve: setup  ## run TorchServe here, on port 8080; needs Java 17
@@ -56,6 +60,14 @@ serve-image:  ## build the image of the service
 
 load-test: setup  ## measure the running service at rising rates
 	$(RUN) scripts/load_test.py $(RECORDINGS) --rates 20 50 100 200 --requests 2000
+
+pretrained: setup  ## make the model that ships with the repository again, of the real recordings in REAL
+	@began=$$(date +%s) && \
+	$(RUN) scripts/prepare.py configs/real.yaml --set data.root=$(REAL) -v && \
+	$(RUN) scripts/train.py configs/real.yaml --set data.root=$(REAL) -v && \
+	$(RUN) scripts/export.py models/real --config configs/real.yaml --int8 -v && \
+	$(RUN) scripts/publish.py models/real $(PRETRAINED) && \
+	echo "$(PRETRAINED): made in $$(( $$(date +%s) - began )) s"
 
 lint: setup  ## flake8 and mypy
 	$(RUN) -m flake8 kws scripts tests torchserve

@@ -64,6 +64,8 @@ class DataConfig(Section):
     unknown_ratio: NotNegative = 3.0
     silence_ratio: NotNegative = 1.0
     silence_gain_db: Range = (-50.0, 0.0)
+    attribution: StrictStr = ""
+    licence: StrictStr = ""
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

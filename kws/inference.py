@@ -13,10 +13,9 @@ from kws.audio import DEFAULT_LIMITS, Limits, Source, decode
 from kws.errors import AudioError
 from kws.labels import LabelSet
 from kws.postprocess import Prediction, check_logits, decide, probabilities
-from kws.runtime import Runtime, load_runtime
+from kws.runtime import Runtime, default_model, load_runtime
 from kws.window import fit, window_starts
 
-DEFAULT_MODEL = Path("models/kws")
 # Windows of one call: enough to amortise it, few enough for the processor's caches (measured).
 BATCH_SIZE = 16
 
@@ -35,7 +34,7 @@ class KeywordSpotter:
     some keyword is most probable answers for it and `start_seconds` says where it begins. A shorter one is centred.
 
     Args:
-        model: model folder, ONNX file of one, or a loaded runtime.
+        model: model folder, ONNX file of one, or a loaded runtime; None: models/kws, or the shipped one without it.
         runtime: "onnx" or "torch"; None takes ONNX Runtime where the model has been exported.
         threads: that one call may use; 0: as many as the machine has cores.
         limits: what recordings are refused.
@@ -44,8 +43,9 @@ class KeywordSpotter:
         ModelError: if there is no usable model.
     """
 
-    def __init__(self, model: Union[str, os.PathLike[str], Runtime] = DEFAULT_MODEL, *, runtime: Optional[str] = None,
-                 threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, model: Optional[Union[str, os.PathLike[str], Runtime]] = None, *,
+                 runtime: Optional[str] = None, threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+        model = default_model() if model is None else model
         is_path = isinstance(model, (str, os.PathLike))
         self._runtime: Runtime = load_runtime(Path(model), runtime, threads) if is_path else model  # type: ignore
         self._limits = limits

@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from kws.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
 from kws.errors import DataError
-from kws.inference import DEFAULT_MODEL, Answer, KeywordSpotter
+from kws.inference import Answer, KeywordSpotter
 from kws.journal import FORMATS, Journal
 from kws.listing import Listing, Row, list_rows
-from kws.runtime import RUNTIMES
+from kws.runtime import RUNTIMES, TRAINED
 from kws.tally import Tally
 
 
@@ -104,8 +104,8 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                         help="manifest (.csv, .parquet) with a column path, relative to it, and perhaps label, which "
                              "adds accuracy and confusion; or a folder, searched for wav, flac, ogg and mp3; or a file")
     parser.add_argument("--output_path", type=Path, required=True, metavar="OUT", help="the table, replaced")
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL,
-                        help=f"model folder, or an ONNX file (default: {DEFAULT_MODEL})")
+    parser.add_argument("--model", type=Path,
+                        help=f"model folder, or an ONNX file (default: {TRAINED}, or the shipped one without it)")
     parser.add_argument("--runtime", choices=RUNTIMES,
                         help="default: ONNX Runtime where the model has been exported; torch uses a GPU")
     parser.add_argument("--threshold", type=probability, default=0.0,

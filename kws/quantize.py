@@ -50,7 +50,7 @@ def quantize(folder: Path, clips: np.ndarray, targets: np.ndarray) -> tuple[Meas
     """
     before = measure(folder / ONNX_FILE, clips, targets)
     with atomic_file(folder / INT8_FILE) as path:
-        _write_int8(folder / ONNX_FILE, path, clips)
+        write_int8(folder / ONNX_FILE, path, clips)
         after = measure(path, clips, targets)
         if after.accuracy < before.accuracy - _MAX_LOSS:
             raise ModelError(f"{folder / INT8_FILE}: accuracy {after.accuracy:.2%}, in floating point "
@@ -69,7 +69,8 @@ def measure(path: Path, clips: np.ndarray, targets: np.ndarray) -> Measured:
     return Measured(path, path.stat().st_size, accuracy, len(clips) / seconds)
 
 
-def _write_int8(source: Path, destination: Path, clips: np.ndarray) -> None:
+def write_int8(source: Path, destination: Path, clips: np.ndarray) -> None:
+    """Write the 8-bit version of an ONNX file; ranges are measured on some of the clips [N, T] int16."""
     chosen = np.random.default_rng(0).permutation(len(clips))[:_CALIBRATION_CLIPS]
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, "prepared.onnx")

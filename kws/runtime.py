@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Protocol, cast
@@ -15,6 +16,10 @@ from kws.labels import LabelSet
 if TYPE_CHECKING:
     from kws.modeling import KwsForAudioClassification
 
+logger = logging.getLogger(__name__)
+
+TRAINED = Path("models/kws")  # where a user's own model lies, seen from the current folder
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained/kws-8"  # the one that ships with the repository
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 RUNTIMES = ("onnx", "torch")
 
@@ -93,6 +98,21 @@ class TorchRuntime:
         with self._torch.inference_mode():
             batch = self._torch.from_numpy(waveforms).to(self._device)
             return cast(np.ndarray, self._model(batch).logits.cpu().numpy())
+
+
+def default_model() -> Path:
+    """Choose a model folder where the user names none: models/kws, or the shipped one, which is said, without it.
+
+    What lies at models/kws is taken though it be broken; whoever loads it will say so. Where nothing was shipped (an
+    image, an archive), it is models/kws too.
+    """
+    if os.path.lexists(TRAINED) or not (PRETRAINED / "config.json").is_file():
+        return TRAINED
+    id2label = json.loads((PRETRAINED / "config.json").read_text(encoding="utf-8"))["id2label"]
+    keywords = LabelSet.from_id2label({int(index): label for index, label in id2label.items()}).keywords
+    logger.warning("%s: not trained yet; answering with %s, which knows %s (make train makes yours)", TRAINED,
+                   PRETRAINED, " ".join(keywords))
+    return PRETRAINED
 
 
 def load_runtime(model: Path, kind: Optional[str] = None, threads: int = 0) -> Runtime:

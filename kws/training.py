@@ -294,5 +294,5 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
             (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
             rows.to_csv(folder / "history.csv", index=False)
             write_model_card(folder / "README.md", config.data.keywords, config.data.sample_rate,
-                             config.data.num_samples, summary)
+                             config.data.num_samples, summary, config.data.attribution, config.data.licence)
     return result

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Pack an exported model folder and the code that serves it into an archive for TorchServe.
 
-usage: python scripts/archive.py models/kws [--output torchserve/model-store] [--version 1.0]
+usage: python scripts/archive.py [models/kws] [--output torchserve/model-store] [--version 1.0]
 """
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from typing import Optional, Sequence
 import kws
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import ModelError
+from kws.runtime import TRAINED, default_model
 
 TORCHSERVE = Path(__file__).resolve().parents[1] / "torchserve"
 FILES = ("config.json", "model.safetensors", "model.onnx")
+STATE_FILE = "model.pt"
 MODULES = ("__init__", "errors", "labels", "window", "audio", "postprocess", "runtime", "inference",
            "features", "network", "modeling")  # the last three for `runtime: torch`
 
@@ -28,7 +30,8 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
-    parser.add_argument("model", type=Path, help="model folder that scripts/export.py has completed")
+    parser.add_argument("model", type=Path, nargs="?", help="model folder that scripts/export.py has completed "
+                        f"(default: {TRAINED}, or the shipped one without it)")
     parser.add_argument("--output", type=Path, default=TORCHSERVE / "model-store",
                         help="folder for kws.mar, which is replaced (default: torchserve/model-store)")
     parser.add_argument("--version", default=kws.__version__, help=f"of the model (default: {kws.__version__})")
@@ -42,7 +45,7 @@ def archive(model: Path, output: Path, version: str) -> Path:
     Raises:
         ModelError: "not_exported" if the model folder lacks a file.
     """
-    missing = [name for name in (*FILES, "model.pt") if not (model / name).is_file()]
+    missing = [name for name in FILES if not (model / name).is_file()]
     if missing:
         raise ModelError(f"{model}: no {', '.join(missing)}; run `python scripts/export.py {model}`", "not_exported")
     output.mkdir(parents=True, exist_ok=True)
@@ -55,17 +58,28 @@ def archive(model: Path, output: Path, version: str) -> Path:
             shutil.copy(model / name, content)
         subprocess.run(
             [Path(sys.executable).with_name("torch-model-archiver"), "--model-name", "kws", "--version", version,
-             "--serialized-file", model / "model.pt", "--handler", TORCHSERVE / "handler.py", "--config-file",
-             TORCHSERVE / "model-config.yaml", "--extra-files", content, "--export-path", scratch],
+             "--serialized-file", state_file(model, Path(scratch)), "--handler", TORCHSERVE / "handler.py",
+             "--config-file", TORCHSERVE / "model-config.yaml", "--extra-files", content, "--export-path", scratch],
             check=True, env={**os.environ, "TMPDIR": scratch})
         return Path(shutil.move(Path(scratch) / "kws.mar", output / "kws.mar"))
+
+
+def state_file(model: Path, scratch: Path) -> Path:
+    """Return the model.pt of a model folder; make it of model.safetensors where it was left out, as it is shipped."""
+    if (model / STATE_FILE).is_file():
+        return model / STATE_FILE
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(model / "model.safetensors"), scratch / STATE_FILE)
+    return scratch / STATE_FILE
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Pack, and print what was written."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    path = archive(args.model, args.output, args.version)
+    path = archive(args.model or default_model(), args.output, args.version)
     print(f"{path}: {path.stat().st_size / 1024:,.0f} kB, version {args.version}")
     return EXIT_OK
 

@@ -3,21 +3,27 @@
 
 usage: python scripts/benchmark.py features [--clips 1000] [--threads 2]     log-mel, against librosa
        python scripts/benchmark.py training [--threads 2]                    a training step of every architecture
+       python scripts/benchmark.py model                                     size and speed of every architecture
        python scripts/benchmark.py predict --wavs FOLDER [--model models/kws] [--threads 2]
                                                    offline prediction, against the runtime alone and a pipeline
 """
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
+from functools import partial
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.config import Config, load_architecture, load_config
-from kws.inference import DEFAULT_MODEL
+from kws.runtime import PRETRAINED, TRAINED, default_model
 
-_REPEATS = 5
+if TYPE_CHECKING:
+    from kws.modeling import KwsForAudioClassification
+
+_REPEATS, _CALLS = 5, 300
 _BATCH_SIZE = 100
 
 
@@ -25,10 +31,11 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
-    parser.add_argument("what", choices=("features", "training", "predict"))
+    parser.add_argument("what", choices=("features", "training", "model", "predict"))
     parser.add_argument("--config", type=Path, default=Path("configs/kws.yaml"))
     parser.add_argument("--clips", type=int, default=1000, help="random clips to measure features on (default: 1000)")
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help=f"exported (default: {DEFAULT_MODEL})")
+    parser.add_argument("--model", type=Path,
+                        help=f"exported folder (default: {TRAINED}, or the shipped one without it)")
     parser.add_argument("--wavs", type=Path, default=Path("data"), help="folder to predict (default: data)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     add_verbosity(parser)
@@ -37,13 +44,14 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def best_seconds(work: Callable[[], object], repeats: int = _REPEATS) -> float:
     """Time some work: the fastest of several runs, which other programs disturbed least; one more warms up."""
-    def once() -> float:
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began
+    _seconds(work)
+    return min(_seconds(work) for _ in range(repeats))
 
-    once()
-    return min(once() for _ in range(repeats))
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def print_rates(rates: dict[str, float], reference: str) -> None:
@@ -83,34 +91,115 @@ def measure_features(config: Config, num_clips: int) -> None:
 
 def measure_training(config: Config) -> None:
     """One optimisation step on a batch, of every architecture: augmentation, log-mel, forward, backward, update."""
+    rates = {}
+    for path in architectures():
+        model = untrained_model(config, path)
+        rates[f"{path.stem}, {model.num_parameters():,} parameters"] = (
+            _BATCH_SIZE / best_seconds(training_step(config, model)))
+    print_rates(rates, next(iter(rates)))
+
+
+def architectures() -> list[Path]:
+    """List the architecture files."""
+    return sorted(Path("configs/arch").glob("*.yaml"))
+
+
+def untrained_model(config: Config, architecture: Path) -> KwsForAudioClassification:
+    """Build a model of the configured task with the network of an architecture file."""
+    from kws.labels import LabelSet
+    from kws.modeling import build_model
+
+    return build_model(LabelSet.from_keywords(config.data.keywords).names, config.data.sample_rate,
+                       config.data.num_samples, config.features.model_dump(),
+                       load_architecture(architecture).model_dump(mode="json"))
+
+
+def training_step(config: Config, model: KwsForAudioClassification) -> Callable[[], None]:
+    """Return what optimises the model on one batch, as training does."""
     import torch
 
     from kws.augment import Augmenter
-    from kws.labels import LabelSet
-    from kws.modeling import KwsForAudioClassification, build_model
 
     generator = torch.Generator().manual_seed(0)
     waveforms, noise = 0.1 * torch.randn(2, _BATCH_SIZE, config.data.num_samples, generator=generator)
-    labels = LabelSet.from_keywords(config.data.keywords)
-    targets = torch.randint(len(labels), (_BATCH_SIZE,), generator=generator)
+    targets = torch.randint(len(model.config.id2label or {}), (_BATCH_SIZE,), generator=generator)
     augmenter = Augmenter(sample_rate=config.data.sample_rate, **config.augment.model_dump())
-    rates = {}
-    for path in sorted(Path("configs/arch").glob("*.yaml")):
-        model = build_model(labels.names, config.data.sample_rate, config.data.num_samples,
-                            config.features.model_dump(), load_architecture(path).model_dump(mode="json"))
-        optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
 
-        def step(model: KwsForAudioClassification = model, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            with torch.no_grad():
-                features = model.features(augmenter.waveforms(waveforms, noise, generator))
-                features = augmenter.features(features, generator)
-            optimizer.zero_grad()
-            model(input_features=features, labels=targets).loss.backward()
-            optimizer.step()
+    def step() -> None:
+        with torch.no_grad():
+            features = model.features(augmenter.waveforms(waveforms, noise, generator))
+            features = augmenter.features(features, generator)
+        optimizer.zero_grad()
+        model(input_features=features, labels=targets).loss.backward()
+        optimizer.step()
 
-        num_parameters = sum(weight.numel() for weight in model.parameters())
-        rates[f"{path.stem}, {num_parameters:,} parameters"] = _BATCH_SIZE / best_seconds(step)
-    print_rates(rates, next(iter(rates)))
+    return step
+
+
+def measure_models(config: Config) -> None:
+    """Every architecture: size, multiplications, speed as exported on one thread (front end included), in training.
+
+    Weights and recordings do not matter for speed: hardly trained models hear noise.
+    """
+    import json
+    import tempfile
+
+    import numpy as np
+    from transformers.utils.logging import disable_progress_bar
+
+    from kws.export import export
+    from kws.inference import BATCH_SIZE
+    from kws.quantize import write_int8
+    from kws.runtime import INT8_FILE, OnnxRuntime
+
+    disable_progress_bar()  # of transformers, for every file it writes
+    shipped = json.loads((PRETRAINED / "config.json").read_text(encoding="utf-8"))["architecture"]
+    noise = np.random.default_rng(0).normal(0, 3000, (BATCH_SIZE, config.data.num_samples)).astype(np.int16)
+    batch = noise.astype(np.float32) / 32768
+    print(f"{'':<24}{'parameters':>10}{'multiplications':>22}{'ms':>8}{'clips/s':>9}{'kB':>7}{'int8 ms':>9}{'kB':>7}"
+          f"{'training':>10}\n{'':<34}{'network':>11}{'front end':>11}{'alone':>8}{f'by {BATCH_SIZE}':>9}{'':>7}"
+          f"{'alone':>9}{'':>7}{'clips/s':>10}")
+    for path in architectures():
+        model = untrained_model(config, path)
+        training_rate = _BATCH_SIZE / best_seconds(training_step(config, model))
+        network, front_end = multiplications(model.eval())
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            model.save_pretrained(folder)
+            exported = export(folder, noise).path
+            write_int8(exported, folder / INT8_FILE, noise)
+            runtime, int8 = (OnnxRuntime(file, threads=1) for file in (exported, folder / INT8_FILE))
+            alone, alone_int8 = median_seconds(partial(runtime.logits, batch[:1]), partial(int8.logits, batch[:1]))
+            together, = median_seconds(partial(runtime.logits, batch))
+            sizes = [file.stat().st_size / 1000 for file in (exported, folder / INT8_FILE)]
+        name = path.stem + " (shipped)" * (model.config.architecture == shipped)
+        print(f"{name:<24}{model.num_parameters():>10,}{network:>11,}{front_end:>11,}{1000 * alone:>8.2f}"
+              f"{BATCH_SIZE / together:>9,.0f}{sizes[0]:>7,.0f}{1000 * alone_int8:>9.2f}{sizes[1]:>7,.0f}"
+              f"{training_rate:>10,.0f}")
+
+
+def multiplications(model: KwsForAudioClassification) -> tuple[int, int]:
+    """Count the multiplications of one window in convolutions and matrix products: of the network, of the front end."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from kws.export import WaveformClassifier
+
+    def count(module: torch.nn.Module, inputs: torch.Tensor) -> tuple[int, torch.Tensor]:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            outputs = module(inputs)
+        return counter.get_total_flops() // 2, outputs  # it counts additions too
+
+    exported = WaveformClassifier(model)
+    front_end, features = count(exported.features, torch.zeros(1, model.config.num_samples))
+    return count(exported.network, features)[0], front_end
+
+
+def median_seconds(*works: Callable[[], object]) -> list[float]:
+    """Time some works in turn, many times, so that what disturbs the machine disturbs all of them: the medians."""
+    times = [[_seconds(work) for work in works] for _ in range(_CALLS)]
+    return [statistics.median(column) for column in zip(*times)]
 
 
 def measure_predict(model: Path, wavs: Path, threads: int) -> None:
@@ -171,7 +260,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.what == "features":
         measure_features(config, args.clips)
     elif args.what == "predict":
-        measure_predict(args.model, args.wavs, args.threads)
+        measure_predict(args.model or default_model(), args.wavs, args.threads)
+    elif args.what == "model":
+        measure_models(config)
     else:
         measure_training(config)
     return EXIT_OK

@@ -98,7 +98,7 @@ def test_an_8_bit_model_answers_nearly_as_before(folder, clips, monkeypatch):
 
 
 def test_an_8_bit_model_that_loses_is_not_kept(folder, clips, monkeypatch):
-    monkeypatch.setattr("kws.quantize._write_int8", lambda source, destination, clips: shutil.copy(source, destination))
+    monkeypatch.setattr("kws.quantize.write_int8", lambda source, destination, clips: shutil.copy(source, destination))
     monkeypatch.setattr("kws.quantize._MAX_LOSS", -1.0)  # nothing can be a whole point better
     with pytest.raises(ModelError, match="Not written"):
         quantize(folder, clips, np.zeros(len(clips), dtype=np.int64))

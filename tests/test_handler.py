@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -14,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from ts.context import RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.model_loader import TsModelLoader
 
 from kws import KeywordSpotter
+from kws.runtime import PRETRAINED, load_torch_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -239,6 +242,19 @@ def test_the_archive_is_whole(unpacked, exported):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(unpacked / "kws/__init__.py"), "[]"]
     assert (unpacked / "model.pt").read_bytes() == (exported / "model.pt").read_bytes()
+
+
+def test_without_a_trained_model_the_shipped_one_is_packed(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), "--output", "store"], capture_output=True,
+                          text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and "models/kws: not trained yet" in done.stderr
+    with zipfile.ZipFile(tmp_path / "store/kws.mar") as packed:
+        packed.extractall(tmp_path / "unpacked")
+    for name in ("model.onnx", "model.safetensors", "config.json"):
+        assert (tmp_path / "unpacked" / name).read_bytes() == (PRETRAINED / name).read_bytes()
+    state = torch.load(tmp_path / "unpacked/model.pt", weights_only=True)
+    expected = load_torch_model(PRETRAINED).state_dict()
+    assert state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 def test_a_model_that_was_not_exported_is_not_packed(exported, tmp_path):

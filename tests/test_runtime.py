@@ -1,4 +1,6 @@
 import json
+import logging
+import shutil
 import subprocess
 import sys
 
@@ -6,8 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
+from kws import KeywordSpotter, runtime
 from kws.errors import ModelError
-from kws.runtime import OnnxRuntime, TorchRuntime, load_runtime, load_torch_model
+from kws.runtime import OnnxRuntime, TorchRuntime, default_model, load_runtime, load_torch_model
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,64 @@ def test_loading_takes_no_torch_and_little_memory(exported):
     done = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True, check=True)
     heavy, megabytes = json.loads(done.stdout)
     assert heavy == [] and megabytes <= 150
+
+
+@pytest.fixture
+def shipped(exported, tmp_path, monkeypatch):
+    """A shipped model, and an empty folder in which the user works."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(runtime, "PRETRAINED", exported)
+    return exported
+
+
+def test_without_a_trained_model_the_shipped_one_answers_and_is_named(shipped, caplog):
+    with caplog.at_level(logging.WARNING):
+        spotter = KeywordSpotter()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (f"models/kws: not trained yet; answering with {shipped}, which knows yes no "
+                                   "(make train makes yours)")
+    clip = np.random.default_rng(0).uniform(-1, 1, 16000).astype(np.float32)
+    assert spotter(clip) == KeywordSpotter(shipped)(clip)
+
+
+def test_a_trained_model_is_taken_in_silence(shipped, tmp_path, caplog):
+    shutil.copytree(shipped, "models/kws")
+    proto = onnx.load("models/kws/model.onnx")
+    onnx.helper.set_model_props(proto, {item.key: item.value.replace("yes", "fan") for item in proto.metadata_props})
+    onnx.save(proto, "models/kws/model.onnx")
+    assert KeywordSpotter().labels.keywords == ("fan", "no") and caplog.records == []
+
+
+def empty_folder(path):
+    path.mkdir()
+
+
+def half_a_model(path):
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    (path / "model.onnx").write_text("not a model")
+
+
+@pytest.mark.parametrize("damage", [empty_folder, half_a_model, lambda path: path.symlink_to("gone")],
+                         ids=["empty folder", "damaged file", "dangling link"])
+def test_a_broken_trained_model_is_an_error(shipped, tmp_path, caplog, damage):
+    (tmp_path / "work/models").mkdir()
+    damage(tmp_path / "work/models/kws")
+    with pytest.raises(ModelError, match="models/kws"):
+        KeywordSpotter()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("model", ["models/kws", "models/absent"])
+def test_a_model_that_was_named_has_no_substitute(shipped, caplog, model):
+    with pytest.raises(ModelError, match=model):
+        KeywordSpotter(model)
+    assert caplog.records == []
+
+
+def test_where_nothing_was_shipped_the_trained_model_is_missed(shipped, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "PRETRAINED", tmp_path / "absent")
+    with pytest.raises(ModelError, match="models/kws: no config.json"):
+        KeywordSpotter(default_model())

@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Put a trained and exported model in the place of the one that ships with the repository.
+
+usage: python scripts/publish.py models/real pretrained/kws-8
+
+Takes what it needs to answer and to be understood, and leaves what can be made of that (model.pt) or tells of the
+training only (history.csv). The folder is replaced as a whole, or not at all.
+"""
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Optional, Sequence
+
+from kws.atomic import atomic_folder, check_replaceable
+from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.errors import ModelError
+from kws.runtime import INT8_FILE, ONNX_FILE
+
+FILES = ("README.md", "config.json", "preprocessor_config.json", "metrics.json", "model.safetensors", ONNX_FILE,
+         INT8_FILE)
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
+    parser.add_argument("model", type=Path, help="model folder that scripts/export.py --int8 has completed")
+    parser.add_argument("destination", type=Path, help="folder of a shipped model, which is replaced")
+    add_verbosity(parser)
+    return parser.parse_args(argv)
+
+
+def publish(model: Path, destination: Path) -> None:
+    """Copy a model folder, with the modules that `trust_remote_code=True` loads.
+
+    Raises:
+        ModelError: "not_exported" if the model folder lacks a file.
+        FileExistsError: if the destination holds something else.
+    """
+    missing = [name for name in FILES if not (model / name).is_file()]
+    if missing:
+        raise ModelError(f"{model}: no {', '.join(missing)}; scripts/train.py and scripts/export.py --int8 make all "
+                         "of it", "not_exported")
+    check_replaceable(destination, "model.safetensors")
+    with atomic_folder(destination) as folder:
+        for path in (*(model / name for name in FILES), *model.glob("*.py")):
+            shutil.copyfile(path, folder / path.name)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Publish, and print what lies there now."""
+    args = parse_args(argv)
+    start_logging(args.verbose)
+    publish(args.model, args.destination)
+    files = sorted(args.destination.iterdir())
+    print(f"{args.destination}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1000:,.0f} kB")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(guard(main))
