@@ -35,6 +35,18 @@ def time_warp(waveforms: torch.Tensor, speed: torch.Tensor, shift: torch.Tensor)
                          align_corners=False)[:, 0, 0]
 
 
+def tilt_spectrum(waveforms: torch.Tensor, tilt: torch.Tensor) -> torch.Tensor:
+    """Brighten or dull each clip by the first-order filter `x[t] - tilt x[t-1]`, as microphones and rooms do.
+
+    Args:
+        waveforms: [B, T].
+        tilt: [B], -1..1; 0.5 is 9.5 dB more at half the sample rate than at 0 Hz, -0.5 as much less.
+    Returns:
+        [B, T].
+    """
+    return waveforms - tilt[:, None] * F.pad(waveforms[:, :-1], (1, 0))
+
+
 def mix_noise(waveforms: torch.Tensor, noise: torch.Tensor, snr_db: torch.Tensor) -> torch.Tensor:
     """Add noise at a signal-to-noise ratio, measured as RMS over the whole window.
 
@@ -75,6 +87,7 @@ class Augmenter:
         sample_rate: Hz.
         shift_ms: largest move in time, each way.
         speed: largest relative change of speed, each way.
+        tilt: largest change of colour, each way, see `tilt_spectrum`.
         gain_db: range of the change of level.
         noise_probability: share of clips that noise is mixed into.
         snr_db: range of the speech's level over that noise.
@@ -82,11 +95,12 @@ class Augmenter:
         frequency_masks, frequency_mask_bins: likewise over mel bins.
     """
 
-    def __init__(self, sample_rate: int, shift_ms: float, speed: float, gain_db: tuple[float, float],
+    def __init__(self, sample_rate: int, shift_ms: float, speed: float, tilt: float, gain_db: tuple[float, float],
                  noise_probability: float, snr_db: tuple[float, float], time_masks: int, time_mask_frames: int,
                  frequency_masks: int, frequency_mask_bins: int) -> None:
         self.shift = shift_ms * sample_rate / 1000
         self.speed = speed
+        self.tilt = tilt
         self.gain_db = gain_db
         self.noise_probability = noise_probability
         self.snr_db = snr_db
@@ -94,7 +108,7 @@ class Augmenter:
 
     def waveforms(self, waveforms: torch.Tensor, noise: torch.Tensor | None,
                   generator: torch.Generator) -> torch.Tensor:
-        """Vary speed, position, background and level of clips.
+        """Vary speed, position, colour, background and level of clips.
 
         Args:
             waveforms: [B, T] float32.
@@ -106,8 +120,9 @@ class Augmenter:
         count, device = len(waveforms), waveforms.device
         speed = 1 + uniform(generator, count, -self.speed, self.speed)
         shift = uniform(generator, count, -self.shift, self.shift)
+        tilt = uniform(generator, count, -self.tilt, self.tilt)
         gain = 10 ** (uniform(generator, count, *self.gain_db) / 20)
-        waveforms = time_warp(waveforms, speed.to(device), shift.to(device))
+        waveforms = tilt_spectrum(time_warp(waveforms, speed.to(device), shift.to(device)), tilt.to(device))
         if noise is not None:
             snr_db = uniform(generator, count, *self.snr_db)
             snr_db[torch.rand(count, generator=generator) >= self.noise_probability] = torch.inf

@@ -62,6 +62,7 @@ class DataConfig(Section):
     validation_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
     testing_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
     unknown_ratio: NotNegative = 3.0
+    left_out: tuple[StrictStr, ...] = ()
     silence_ratio: NotNegative = 1.0
     silence_gain_db: Range = (-50.0, 0.0)
     attribution: StrictStr = ""
@@ -76,6 +77,9 @@ class DataConfig(Section):
         for word in self.keywords:
             if word in (UNKNOWN, SILENCE) or word.startswith(("_", ".")) or "/" in word or not word.strip():
                 raise ValueError(f"keywords: {word!r} cannot be a keyword; expected the name of a word's folder")
+        both = set(self.keywords) & set(self.left_out)
+        if both:
+            raise ValueError(f"left_out: {', '.join(sorted(both))} is a keyword; expected other words")
         if self.min_seconds >= self.max_seconds:
             raise ValueError(f"min_seconds: {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
         return self
@@ -109,6 +113,7 @@ class AugmentConfig(Section):
 
     shift_ms: NotNegative = 100.0
     speed: Annotated[Float, Field(ge=0.0, le=0.5)] = 0.1
+    tilt: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.4
     gain_db: Range = (-12.0, 6.0)
     noise_probability: Probability = 0.6
     snr_db: Range = (5.0, 40.0)

@@ -204,7 +204,7 @@ def _checkpoint_to_resume(folder: Path) -> Path:
 def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Progress]:
     settings = config.data
     training = ClipDataset(store, "training", settings.unknown_ratio, settings.silence_ratio,
-                           settings.silence_gain_db, config.seed)
+                           settings.silence_gain_db, config.seed, settings.left_out)
     validation = ClipDataset(store, "validation", None, settings.silence_ratio, settings.silence_gain_db, config.seed)
     progress = Progress(len(training))
     trainer = KwsTrainer(

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from kws.augment import Augmenter, mask_bands, mix_noise, time_warp, uniform
+from kws.augment import Augmenter, mask_bands, mix_noise, tilt_spectrum, time_warp, uniform
 
-NOTHING = dict(sample_rate=16000, shift_ms=0.0, speed=0.0, gain_db=(0.0, 0.0), noise_probability=0.0,
+NOTHING = dict(sample_rate=16000, shift_ms=0.0, speed=0.0, tilt=0.0, gain_db=(0.0, 0.0), noise_probability=0.0,
                snr_db=(0.0, 0.0), time_masks=0, time_mask_frames=0, frequency_masks=0, frequency_mask_bins=0)
-EVERYTHING = dict(sample_rate=16000, shift_ms=100.0, speed=0.1, gain_db=(-12.0, 6.0), noise_probability=0.8,
+EVERYTHING = dict(sample_rate=16000, shift_ms=100.0, speed=0.1, tilt=0.4, gain_db=(-12.0, 6.0), noise_probability=0.8,
                   snr_db=(0.0, 30.0), time_masks=2, time_mask_frames=20, frequency_masks=2, frequency_mask_bins=5)
 
 
@@ -44,6 +44,12 @@ def test_noise_comes_at_the_asked_ratio(snr_db):
     speech, noise = tone(440)[None], 0.03 * torch.randn(1, 16000, generator=seeded())
     added = mix_noise(speech, noise, torch.tensor([snr_db])) - speech
     assert 10 * torch.log10(speech.square().mean() / added.square().mean()) == pytest.approx(snr_db, abs=0.01)
+
+
+@pytest.mark.parametrize("tilt", [-0.5, 0.0, 0.5])
+def test_a_tilt_changes_the_level_by_frequency(tilt):
+    low, high = (tilt_spectrum(tone(hz)[None], torch.tensor([tilt])) for hz in (40, 7960))
+    assert 20 * torch.log10(high.std() / low.std()) == pytest.approx({-0.5: -9.54, 0.0: 0.0, 0.5: 9.54}[tilt], abs=0.1)
 
 
 def test_infinite_ratio_adds_nothing_and_silence_gets_little():

@@ -73,6 +73,7 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("data.keywords=[true, false]", "data.keywords[0]: found True"),
     ("data.keywords=[]", "data.keywords: found []"),
     ("data.keywords=[go, go]", "go repeated"),
+    ("data.left_out=[up, bed]", "left_out: up is a keyword"),
     ('data.keywords=["_unknown_"]', "'_unknown_' cannot be a keyword"),
     ('data.keywords=["a/b"]', "'a/b' cannot be a keyword"),
     ("data.sample_rate=0", "data.sample_rate: found 0"),

@@ -26,13 +26,14 @@ class ClipDataset(Dataset):
         silence_ratio: `_silence_` clips drawn from the split's background noise, as such a multiple.
         silence_gain_db: range of their level, drawn evenly in dB.
         seed: of every draw.
+        left_out: words that are not drawn, to learn how a model answers words it never heard.
     """
 
     def __init__(self, store: PreparedStore, split: str, unknown_ratio: float | None, silence_ratio: float,
-                 silence_gain_db: tuple[float, float], seed: int) -> None:
+                 silence_gain_db: tuple[float, float], seed: int, left_out: Sequence[str] = ()) -> None:
         self._waveforms, self._label_set, self._seed = store.waveforms, store.labels, seed
         self._row_labels = np.array([store.labels.index(label) for label in store.manifest["label"]], dtype=np.int64)
-        table = store.manifest[store.manifest["split"] == split]
+        table = store.manifest[(store.manifest["split"] == split) & ~store.manifest["word"].isin(left_out)]
         unknown = table[table["label"] == UNKNOWN]
         per_keyword = table["label"].isin(store.labels.keywords).sum() / len(store.labels.keywords)
         self._always = table.index[table["label"] != UNKNOWN].to_numpy()

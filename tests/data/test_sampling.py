@@ -25,8 +25,8 @@ def store():
     return PreparedStore(manifest=manifest, waveforms=waveforms, noise=noise, sample_rate=16000, labels=LABELS, digest="")
 
 
-def dataset(store, split="training", unknown_ratio=1.0, silence_ratio=0.5, seed=0):
-    return ClipDataset(store, split, unknown_ratio, silence_ratio, (-20.0, 0.0), seed)
+def dataset(store, split="training", unknown_ratio=1.0, silence_ratio=0.5, seed=0, left_out=()):
+    return ClipDataset(store, split, unknown_ratio, silence_ratio, (-20.0, 0.0), seed, left_out)
 
 
 def counts(clips):
@@ -44,6 +44,12 @@ def test_unknown_words_are_drawn_equally_often(store):
     words = store.manifest["word"].iloc[clips.rows].value_counts()
     assert words["bed"] + words["cat"] == 45
     assert abs(words["bed"] - words["cat"]) <= 1
+
+
+def test_words_left_out_are_never_drawn(store):
+    clips = dataset(store, unknown_ratio=2.0, left_out=["bed"])
+    assert set(store.manifest["word"].iloc[clips.rows]) == {"yes", "no", "cat"}
+    assert counts(clips)[UNKNOWN] == 45  # the words that remain come more often
 
 
 def test_evaluation_takes_every_unknown_clip_once(store):

@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""Measure how a model does where recordings are worse than those it was selected on.
+
+usage: python scripts/robustness.py models/real [models/other ...] --config configs/real.yaml [--split validation]
+
+Prints one row a model: accuracy on the clips of the split as they are, in the split's background noise at several
+levels, quiet, cut at both ends, and the share of each word left out of training (data.left_out) that is refused.
+"""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Iterator, Optional, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kws.augment import mix_noise
+from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.config import Config, load_config
+from kws.data.noise import NoiseBank
+from kws.data.sampling import ClipDataset
+from kws.data.store import PreparedStore, load_store
+from kws.inference import KeywordSpotter
+from kws.labels import UNKNOWN
+
+_SNR_DB = (20, 10, 5, 0)
+_QUIET_DB = -30
+_CUT_SECONDS = 0.15
+_BATCH_SIZE = 256
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
+    parser.add_argument("models", type=Path, nargs="+", help="model folders, for example models/real")
+    parser.add_argument("--config", type=Path, default=Path("configs/real.yaml"),
+                        help="whose prepared clips to measure on (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key")
+    parser.add_argument("--split", choices=("training", "validation", "testing"), default="validation")
+    parser.add_argument("--left-out", nargs="*", default=[], metavar="WORD",
+                        help="words that the models never heard: all their clips, of every split, should be refused")
+    add_verbosity(parser)
+    return parser.parse_args(argv)
+
+
+def conditions(waveforms: torch.Tensor, noise: NoiseBank, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield a name and the clips [N, T] float32 of each condition; equal for equal seeds."""
+    yield "clean", waveforms
+    background = noise.draw(torch.Generator().manual_seed(seed), len(waveforms))
+    for snr_db in _SNR_DB:
+        ratio = torch.full((len(waveforms),), float(snr_db))
+        yield f"{snr_db} dB", mix_noise(waveforms, background, ratio).clamp(-1, 1)
+    yield "quiet", waveforms * 10 ** (_QUIET_DB / 20)
+    cut = waveforms.clone()
+    edge = round(_CUT_SECONDS * waveforms.shape[1])
+    cut[:, :edge] = cut[:, -edge:] = 0
+    yield "cut", cut
+
+
+def answer(spotter: KeywordSpotter, waveforms: np.ndarray) -> np.ndarray:
+    """[N, T] float32 -> [N] labels."""
+    return np.array([prediction.label for start in range(0, len(waveforms), _BATCH_SIZE)
+                     for prediction in spotter.classify(list(waveforms[start:start + _BATCH_SIZE]))])
+
+
+def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split: str,
+            left_out: Sequence[str]) -> dict[str, float]:
+    """Percentages of right answers, by condition; the words left out count in the last columns alone."""
+    clips = ClipDataset(store, split, None, config.data.silence_ratio, config.data.silence_gain_db, config.seed,
+                        left_out)
+    batch = clips.__getitems__(range(len(clips)))
+    expected = np.array(store.labels.names)[batch["labels"].numpy()]
+    noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1])
+    row = {name: 100 * float((answer(spotter, waveforms.numpy()) == expected).mean())
+           for name, waveforms in conditions(batch["input_values"], noise, config.seed)}
+    for word in left_out:
+        rows = store.manifest.index[store.manifest["word"] == word]
+        heard = store.waveforms[rows].astype(np.float32) / 32768
+        row[f"refused '{word}'"] = 100 * float((answer(spotter, heard) == UNKNOWN).mean())
+    return row
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Measure every model and print the table."""
+    args = parse_args(argv)
+    start_logging(args.verbose)
+    config = load_config(args.config, args.set)
+    store = load_store(config.data.prepared)
+    rows = {str(model): measure(KeywordSpotter(model), store, config, args.split, args.left_out)
+            for model in args.models}
+    print(pd.DataFrame(rows).T.to_string(float_format="%.2f"))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(guard(main))
