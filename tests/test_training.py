@@ -17,9 +17,9 @@ from kws.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["low", "high"])
 ARCHITECTURE = {
-    "stem": {"channels": 8, "kernel": [5, 5], "stride": [2, 2]},
-    "stages": [{"channels": 8, "blocks": 1, "stride": [2, 2], "kernel": 3, "dilation": 1}],
-    "head": {"channels": 16, "kernel": 5}, "sub_bands": 5, "dropout": 0.1}
+    "network": "folded-mel", "stem": {"channels": 8, "kernel": [5, 5], "stride": [2, 2]},
+    "spectral": [{"channels": 8, "stride": [2, 2]}], "temporal": {"channels": 16, "blocks": 1, "kernel": 3},
+    "dropout": 0.1}
 
 
 def tone_store(num_clips=120, num_samples=4000):
