@@ -151,9 +151,9 @@ def test_a_store_made_for_other_settings_is_refused(configure):
     assert caught.value.code == "stale_store"
 
 
-def test_an_architecture_that_does_not_fit_the_features_is_named(configure, tmp_path):
-    with pytest.raises(ConfigError, match="arch.yaml"):
-        training.train(configure("features.num_mels=32"))
+def test_an_architecture_that_does_not_fit_the_features_is_named(configure):
+    with pytest.raises(ConfigError, match="bcresnet-1.yaml.*\n.*16 mel bins remain; sub_bands = 5"):
+        training.train(configure("architecture=configs/arch/bcresnet-1.yaml", "features.num_mels=32"))
 
 
 def test_early_stopping_ends_a_training_that_no_longer_improves(configure):
