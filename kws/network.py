@@ -71,8 +71,8 @@ class FoldedMelNetwork(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, 1, M, F] log-mel energies -> [B, C] logits."""
-        # Channels next to each other in memory make a training step half as long again faster. `contiguous()` would
-        # not do: with one channel the features pass for that already, and every later layer would follow them.
+        # Channels side by side in memory make a training step a third shorter. `contiguous()` would not do: with one
+        # channel the features pass for that already, keep their strides, and every later layer follows them.
         outputs = features.to(memory_format=torch.channels_last)
         outputs = self.temporal(self.fold(self.spectral(self.stem(outputs))))
         return self.head(outputs.mean(dim=(2, 3)))
