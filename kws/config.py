@@ -8,14 +8,20 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Sequence, TypeVar
 
-from pydantic import (BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError,
-                      model_validator)
+from pydantic import (AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr,
+                      ValidationError, model_validator)
 
 from kws.documents import override_key, read_yaml
 from kws.errors import ConfigError
 from kws.labels import SILENCE, UNKNOWN
 
 _YAML_BOOLEAN = "YAML reads an unquoted true/false as a boolean: quote it"
+
+
+def _refuse_even(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("expected an odd number, so that there is a middle")
+    return value
 
 
 def _refuse_boolean(value: Any) -> Any:
@@ -31,6 +37,8 @@ Positive = Annotated[Float, Field(gt=0.0)]
 NotNegative = Annotated[Float, Field(ge=0.0)]
 Count = Annotated[StrictInt, Field(ge=1)]
 CountOrZero = Annotated[StrictInt, Field(ge=0)]
+Odd = Annotated[Count, AfterValidator(_refuse_even)]
+Dropout = Annotated[Float, Field(ge=0.0, le=0.9)]
 Text = Annotated[StrictStr, Field(min_length=1)]
 Range = tuple[Float, Float]
 Pair = tuple[Count, Count]
@@ -163,41 +171,70 @@ class Stem(Section):
     """The first convolution; kernel and stride as (mel bins, frames)."""
 
     channels: Count
-    kernel: Pair
+    kernel: tuple[Odd, Odd]
     stride: Pair
 
 
+class SpectralBlock(Section):
+    """A 2-D block; stride as (mel bins, frames)."""
+
+    channels: Count
+    stride: Pair
+
+
+class Temporal(Section):
+    """The blocks over time; the kernel in frames."""
+
+    channels: Count
+    blocks: Count
+    kernel: Odd
+
+
 class Stage(Section):
-    """A run of broadcast-residual blocks."""
+    """A run of broadcast-residual blocks; kernel and dilation in frames."""
 
     channels: Count
     blocks: Count
     stride: Pair
-    kernel: Count
+    kernel: Odd
     dilation: Count
-
-    @model_validator(mode="after")
-    def _check(self) -> Stage:
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel: {self.kernel} is even; expected an odd number of frames")
-        return self
 
 
 class Head(Section):
-    """The classifier."""
+    """The classifier of the broadcast-residual network."""
 
     channels: Count
     kernel: Count
 
 
 class Architecture(Section):
-    """An architecture file."""
+    """An architecture file: which network it describes, then that one's own settings."""
 
+    network: Literal["folded-mel", "broadcast-residual"]
+
+
+class FoldedMel(Architecture):
+    """Our network."""
+
+    network: Literal["folded-mel"]
+    stem: Stem
+    spectral: tuple[SpectralBlock, ...]
+    temporal: Temporal
+    dropout: Dropout
+
+
+class BroadcastResidual(Architecture):
+    """The published baseline."""
+
+    network: Literal["broadcast-residual"]
     stem: Stem
     stages: tuple[Stage, ...] = Field(min_length=1)
     head: Head
     sub_bands: Count
-    dropout: Annotated[Float, Field(ge=0.0, le=0.9)]
+    dropout: Dropout
+
+
+_ARCHITECTURES: dict[str, type[Architecture]] = {"folded-mel": FoldedMel, "broadcast-residual": BroadcastResidual}
 
 
 class Config(Section):
@@ -242,7 +279,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def load_architecture(path: Path) -> Architecture:
     """Read an architecture file; raises ConfigError as `load_config` does."""
-    return _validate(Architecture, read_yaml(path), str(path))
+    document = read_yaml(path)
+    named = _validate(Architecture, {key: document[key] for key in ("network",) if key in document}, str(path))
+    return _validate(_ARCHITECTURES[named.network], document, str(path))
 
 
 def _validate(section: type[SectionType], document: dict[str, Any], source: str) -> SectionType:

@@ -26,7 +26,7 @@ class KwsConfig(PretrainedConfig):
         sample_rate: Hz.
         num_samples: T, samples of the window.
         features: keyword arguments of `LogMel`, without the sample rate.
-        architecture: keyword arguments of `build_network`, as an architecture file holds them.
+        architecture: the network, as an architecture file describes it.
         kwargs: `id2label` and `label2id`, and what Hugging Face keeps there.
     """
 
@@ -59,7 +59,7 @@ class KwsForAudioClassification(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as PyTorch does; Hugging Face's default would draw convolutions from N(0, 0.02)."""
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)):
             module.reset_parameters()
 
     def forward(self, input_values: Optional[torch.Tensor] = None, input_features: Optional[torch.Tensor] = None,

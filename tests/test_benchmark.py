@@ -21,7 +21,7 @@ def benchmark(monkeypatch):
     return script
 
 
-def test_multiplications_are_those_of_the_convolutions(benchmark):
+def test_multiplications_are_those_of_convolutions_and_the_classifier(benchmark):
     model = benchmark.untrained_model(load_config(ROOT / "configs/kws.yaml"), ROOT / "configs/arch/nano.yaml").eval()
     counts = []
 
@@ -29,7 +29,7 @@ def test_multiplications_are_those_of_the_convolutions(benchmark):
         counts.append(output.numel() * module.weight[0].numel())
 
     for module in model.network.modules():
-        if isinstance(module, torch.nn.Conv2d):
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
             module.register_forward_hook(count)
     model(torch.zeros(1, 16000))
     expected = sum(counts)

@@ -1,14 +1,14 @@
-import copy
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from kws.config import Architecture, Config, load_architecture, load_config
+from kws.config import Config, load_architecture, load_config
 from kws.errors import ConfigError
 from kws.labels import LabelSet
 from kws.modeling import build_model
+from kws.network import build_network
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 ARCHITECTURES = sorted(Path("configs/arch").glob("*.yaml"))
@@ -118,18 +118,45 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("path", ARCHITECTURES, ids=str)
-def test_architecture_files_state_every_key(path):
-    assert set(yaml.safe_load(path.read_text())) == set(Architecture.model_fields)
+def test_architecture_files_state_every_key_and_build(path):
+    document, architecture = yaml.safe_load(path.read_text()), load_architecture(path)
+    assert set(document) == set(type(architecture).model_fields)
+    assert architecture.model_dump(mode="json") == document
+    build_network(architecture.model_dump(mode="json"), 12, 40)
 
 
-def test_an_architecture_with_an_even_kernel_is_refused(tmp_path):
-    document = yaml.safe_load(ARCHITECTURES[0].read_text())
-    broken = copy.deepcopy(document)
-    broken["stages"][1]["kernel"] = 4
-    path = tmp_path / "even.yaml"
-    path.write_text(yaml.safe_dump(broken))
-    with pytest.raises(ConfigError, match=r"stages\[1\].kernel: 4 is even"):
+@pytest.mark.parametrize("name, keys, value, expected", [
+    ("bcresnet-1", ("stages", 1, "kernel"), 4, "stages[1].kernel: found 4; expected an odd number"),
+    ("bcresnet-1", ("stages",), [], "stages: found []"),
+    ("bcresnet-1", ("spectral",), [], "spectral: unknown key; expected one of network, stem, stages"),
+    ("bcresnet-1", ("stages", 0, "blockz"), 2, "stages[0].blockz: unknown key; did you mean 'blocks'?"),
+    ("nano", ("stem", "kernel"), [5, 4], "stem.kernel[1]: found 4; expected an odd number"),
+    ("nano", ("temporal", "kernel"), 8, "temporal.kernel: found 8; expected an odd number"),
+    ("nano", ("temporal", "kernel"), True, "temporal.kernel: found True"),
+    ("nano", ("temporal", "blocs"), 2, "temporal.blocs: unknown key; did you mean 'blocks'?"),
+    ("nano", ("spectral", 2, "strides"), 2, "spectral[2].strides: unknown key; did you mean 'stride'?"),
+    ("nano", ("spectral", 2, "stride"), [0, 1], "spectral[2].stride[0]: found 0"),
+    ("nano", ("dropout",), 1, "dropout: found 1"),
+    ("nano", ("network",), "folded", "network: found 'folded'; input should be 'folded-mel' or 'broadcast-residual'"),
+    ("nano", ("network",), ["folded-mel"], "network: found ['folded-mel']"),
+    ("nano", ("network",), None, "network: missing"),
+    ("nano", ("dropout",), None, "dropout: missing"),
+])
+def test_a_problem_of_an_architecture_names_its_key_and_what_was_found(tmp_path, name, keys, value, expected):
+    document = yaml.safe_load(Path(f"configs/arch/{name}.yaml").read_text())
+    *parents, last = keys
+    section = document
+    for key in parents:
+        section = section[key]
+    section[last] = value
+    if value is None:
+        del section[last]
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match=str(path)) as caught:
         load_architecture(path)
+    found, = caught.value.problems
+    assert expected in found
 
 
 def test_the_main_file_and_the_defaults_of_the_code_agree():

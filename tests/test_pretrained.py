@@ -20,7 +20,7 @@ from kws.runtime import INT8_FILE, ONNX_FILE, PRETRAINED
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = load_config(ROOT / "configs/real.yaml")
 FILES = {"README.md", "config.json", "preprocessor_config.json", "metrics.json", "model.safetensors", ONNX_FILE,
-         INT8_FILE, "features.py", "modeling.py", "network.py", "window.py"}
+         INT8_FILE, "broadcast_residual.py", "features.py", "modeling.py", "network.py", "window.py"}
 MAX_BYTES = 2_000_000
 MIN_ACCURACY = 0.93
 

@@ -74,7 +74,7 @@ def test_a_run_holds_what_was_asked_what_happened_and_what_came_out(work):
         "training.learning_rate", "training.epochs", "data.keywords", "augment.snr_db", "tracking.enabled", "seed")}
     assert parameters == {"training.learning_rate": 0.001, "training.epochs": 2, "data.keywords": ["yes", "no"],
                           "augment.snr_db": [5.0, 40.0], "tracking.enabled": True, "seed": 0}
-    assert run.data.params["training.model"] == "models/kws" and "network.stages" in run.data.params
+    assert run.data.params["training.model"] == "models/kws" and "network.temporal.channels" in run.data.params
     history = {name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
                for name in ("training_loss", "validation_loss", "validation_accuracy", SCORE)}
     assert all([step for step, _ in points] == [1, 2] for points in history.values())

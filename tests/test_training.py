@@ -17,9 +17,9 @@ from kws.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["low", "high"])
 ARCHITECTURE = {
-    "stem": {"channels": 8, "kernel": [5, 5], "stride": [2, 2]},
-    "stages": [{"channels": 8, "blocks": 1, "stride": [2, 2], "kernel": 3, "dilation": 1}],
-    "head": {"channels": 16, "kernel": 5}, "sub_bands": 5, "dropout": 0.1}
+    "network": "folded-mel", "stem": {"channels": 8, "kernel": [5, 5], "stride": [2, 2]},
+    "spectral": [{"channels": 8, "stride": [2, 2]}], "temporal": {"channels": 16, "blocks": 1, "kernel": 3},
+    "dropout": 0.1}
 
 
 def tone_store(num_clips=120, num_samples=4000):
@@ -151,9 +151,9 @@ def test_a_store_made_for_other_settings_is_refused(configure):
     assert caught.value.code == "stale_store"
 
 
-def test_an_architecture_that_does_not_fit_the_features_is_named(configure, tmp_path):
-    with pytest.raises(ConfigError, match="arch.yaml"):
-        training.train(configure("features.num_mels=32"))
+def test_an_architecture_that_does_not_fit_the_features_is_named(configure):
+    with pytest.raises(ConfigError, match="bcresnet-1.yaml.*\n.*16 mel bins remain; sub_bands = 5"):
+        training.train(configure("architecture=configs/arch/bcresnet-1.yaml", "features.num_mels=32"))
 
 
 def test_early_stopping_ends_a_training_that_no_longer_improves(configure):
