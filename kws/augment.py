@@ -5,9 +5,12 @@ the waveforms live; the work on samples is batched tensor arithmetic there.
 """
 from __future__ import annotations
 
+from typing import Callable, Optional
+
 import torch
 from torch.nn import functional as F
 
+_CLIPS_AT_A_TIME = 16  # their spectra stay in the processor's caches: twice as fast as a hundred at once
 _QUIETEST = 1e-4  # RMS below which a clip counts as silent: noise is then mixed in as if it were this loud
 
 
@@ -105,6 +108,22 @@ class Augmenter:
         self.noise_probability = noise_probability
         self.snr_db = snr_db
         self.masks = ((3, time_masks, time_mask_frames), (2, frequency_masks, frequency_mask_bins))
+
+    def spectrograms(self, waveforms: torch.Tensor, noise: Optional[Callable[[torch.Generator, int], torch.Tensor]],
+                     log_mel: Callable[[torch.Tensor], torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+        """Vary clips, and what is seen of them.
+
+        Args:
+            waveforms: [B, T] float32.
+            noise: draws [count, T] backgrounds to mix in; None mixes nothing.
+            log_mel: [B, T] -> [B, 1, M, F].
+            generator: on the CPU.
+        Returns:
+            [B, 1, M, F].
+        """
+        return torch.cat([
+            self.features(log_mel(self.waveforms(part, noise and noise(generator, len(part)), generator)), generator)
+            for part in waveforms.split(_CLIPS_AT_A_TIME)])
 
     def waveforms(self, waveforms: torch.Tensor, noise: torch.Tensor | None,
                   generator: torch.Generator) -> torch.Tensor:

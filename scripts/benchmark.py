@@ -128,8 +128,7 @@ def training_step(config: Config, model: KwsForAudioClassification) -> Callable[
 
     def step() -> None:
         with torch.no_grad():
-            features = model.features(augmenter.waveforms(waveforms, noise, generator))
-            features = augmenter.features(features, generator)
+            features = augmenter.spectrograms(waveforms, lambda _, count: noise[:count], model.features, generator)
         optimizer.zero_grad()
         model(input_features=features, labels=targets).loss.backward()
         optimizer.step()

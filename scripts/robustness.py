@@ -24,6 +24,7 @@ from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore, load_store
 from kws.inference import KeywordSpotter
 from kws.labels import UNKNOWN
+from kws.postprocess import Prediction
 
 _SNR_DB = (20, 10, 5, 0)
 _QUIET_DB = -30
@@ -46,13 +47,15 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def conditions(waveforms: torch.Tensor, noise: NoiseBank, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
+def conditions(waveforms: torch.Tensor, noise: Optional[NoiseBank],
+               seed: int) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield a name and the clips [N, T] float32 of each condition; equal for equal seeds."""
     yield "clean", waveforms
-    background = noise.draw(torch.Generator().manual_seed(seed), len(waveforms))
-    for snr_db in _SNR_DB:
-        ratio = torch.full((len(waveforms),), float(snr_db))
-        yield f"{snr_db} dB", mix_noise(waveforms, background, ratio).clamp(-1, 1)
+    if noise:
+        background = noise.draw(torch.Generator().manual_seed(seed), len(waveforms))
+        for snr_db in _SNR_DB:
+            ratio = torch.full((len(waveforms),), float(snr_db))
+            yield f"{snr_db} dB", mix_noise(waveforms, background, ratio).clamp(-1, 1)
     yield "quiet", waveforms * 10 ** (_QUIET_DB / 20)
     cut = waveforms.clone()
     edge = round(_CUT_SECONDS * waveforms.shape[1])
@@ -62,8 +65,9 @@ def conditions(waveforms: torch.Tensor, noise: NoiseBank, seed: int) -> Iterator
 
 def answer(spotter: KeywordSpotter, waveforms: np.ndarray) -> np.ndarray:
     """[N, T] float32 -> [N] labels."""
-    return np.array([prediction.label for start in range(0, len(waveforms), _BATCH_SIZE)
-                     for prediction in spotter.classify(list(waveforms[start:start + _BATCH_SIZE]))])
+    answers = [answer for start in range(0, len(waveforms), _BATCH_SIZE)
+               for answer in spotter.classify(list(waveforms[start:start + _BATCH_SIZE]))]
+    return np.array([answer.label for answer in answers if isinstance(answer, Prediction)])
 
 
 def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split: str,

@@ -23,6 +23,14 @@ def test_nothing_asked_for_changes_nothing():
     assert torch.allclose(varied, clips, atol=1e-3)
 
 
+def test_every_clip_is_seen_in_its_place_however_many_are_worked_on_at_a_time():
+    levels = torch.linspace(0.01, 0.9, 40)
+    seen = Augmenter(**NOTHING).spectrograms(levels[:, None].expand(-1, 1600), None,
+                                             lambda clips: clips[:, None, None], seeded())
+    assert seen.shape == (40, 1, 1, 1600)
+    assert torch.allclose(seen[:, 0, 0, 800], levels, atol=1e-4)
+
+
 def test_whole_sample_shifts_move_the_clip_later_and_fill_with_zeros():
     clip = torch.zeros(1, 1000)
     clip[0, 400] = 1.0
