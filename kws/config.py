@@ -141,6 +141,7 @@ class TrainingConfig(Section):
 
     model: Path = Path("models/kws")
     checkpoints: Path = Path("runs/kws")
+    teacher: Optional[Path] = None
     epochs: Count = 20
     batch_size: Count = 64
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.01

@@ -24,6 +24,7 @@ from kws.config import Config, load_architecture
 from kws.data.noise import NoiseBank
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore, load_store
+from kws.distillation import Teacher
 from kws.errors import ConfigError, DataError, ModelError
 from kws.labels import LabelSet
 from kws.metrics import headline
@@ -68,21 +69,25 @@ class KwsTrainer(Trainer):
     """A `Trainer` that augments each training batch on the device it is trained on."""
 
     def __init__(self, *, augmenter: Augmenter, noise: Optional[NoiseBank], label_smoothing: float,
-                 **kwargs: Any) -> None:
+                 teacher: Optional[Path], **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.teacher = Teacher(teacher, kwargs["model"], self.args.device) if teacher else None
         self.augmenter = augmenter
         self.noise = noise.to(self.args.device) if noise else None
         self.label_smoothing = label_smoothing
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
                      num_items_in_batch: torch.Tensor | int | None = None) -> Any:
-        """Cross-entropy; in training of augmented clips with smoothed labels, in evaluation of clips as they are."""
+        """Cross-entropy; in training of augmented clips, with smoothed labels and perhaps a teacher's answers."""
         if not model.training:
             outputs = model(**inputs)
             return (outputs.loss, outputs) if return_outputs else outputs.loss
-        outputs = model(input_features=self._augmented_features(inputs["input_values"]))
+        features = self._augmented_features(inputs["input_values"])
+        outputs = model(input_features=features)
         loss = torch.nn.functional.cross_entropy(outputs.logits, inputs["labels"],
                                                  label_smoothing=self.label_smoothing)
+        if self.teacher is not None:
+            loss = self.teacher.loss(loss, outputs.logits, features)
         return (loss, outputs) if return_outputs else loss
 
     @torch.no_grad()
@@ -154,7 +159,7 @@ def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = Non
         ConfigError: if the architecture does not fit the features.
         DataError: if the prepared store is missing or made for other settings, or there is nothing to resume from.
         FileExistsError: if the folder for the model holds something else.
-        ModelError: "diverged" if the loss is no longer finite.
+        ModelError: "diverged" if the loss is no longer finite; "other_teacher" if the teacher is none for this model.
         TrackingError: if the training cannot be recorded; nothing was trained then.
     """
     check_replaceable(config.training.model, _MODEL_FILE)  # now: after the training it would be a pity
@@ -212,7 +217,7 @@ def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Pr
         callbacks=[progress, EarlyStoppingCallback(config.training.early_stop_epochs)],
         augmenter=Augmenter(sample_rate=settings.sample_rate, **config.augment.model_dump()),
         noise=NoiseBank.for_split(store.noise, "training", settings.num_samples),
-        label_smoothing=config.training.label_smoothing)
+        label_smoothing=config.training.label_smoothing, teacher=config.training.teacher)
     trainer.remove_callback(PrinterCallback)
     return trainer, progress
 

@@ -14,7 +14,8 @@ FLOORS = {
     "config": 2, "plots": 2, "features": 2, "augment": 2, "data": 2, "provenance": 2,
     "broadcast_residual": 2,
     "network": 3, "modeling": 4, "runtime": 5, "registry": 5, "inference": 6, "listing": 6, "tracking": 6,
-    "journal": 7, "tally": 7, "pyfunc": 7, "training": 7, "evaluation": 7, "export": 7, "quantize": 7, "predict": 8,
+    "distillation": 6, "journal": 7, "tally": 7, "pyfunc": 7, "training": 7, "evaluation": 7, "export": 7,
+    "quantize": 7, "predict": 8,
 }
 SERVING = ("errors", "labels", "window", "audio", "postprocess", "cli", "runtime", "inference", "listing", "journal",
            "tally", "predict")

@@ -65,6 +65,15 @@ def assert_equal_weights(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
+def test_a_pupil_learns_from_its_teacher(configure, tmp_path):
+    teacher = training.train(configure("training.model=" + str(tmp_path / "teacher"))).model
+    before = weights(teacher)
+    pupil = training.train(configure(f"training.teacher={teacher}", "seed=1")).model
+    alone = training.train(configure("seed=1", "training.model=" + str(tmp_path / "alone"))).model
+    assert any(not torch.equal(weight, weights(alone)[name]) for name, weight in weights(pupil).items())
+    assert all(torch.equal(weight, before[name]) for name, weight in weights(teacher).items())
+
+
 def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
     result = training.train(configure("training.epochs=12"))
     assert result.validation["accuracy"] > 0.9
