@@ -77,7 +77,7 @@ def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split
                         left_out)
     batch = clips.__getitems__(range(len(clips)))
     expected = np.array(store.labels.names)[batch["labels"].numpy()]
-    noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1])
+    noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1], store.sample_rate)
     row = {name: 100 * float((answer(spotter, waveforms.numpy()) == expected).mean())
            for name, waveforms in conditions(batch["input_values"], noise, config.seed)}
     for word in left_out:

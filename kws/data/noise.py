@@ -6,6 +6,8 @@ from typing import Mapping, Sequence
 import numpy as np
 import torch
 
+from kws.data.machines import sounds
+
 # Each split hears its own part of every background recording, so that silence is held out as speech is.
 PARTS = {"training": (0.0, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
 
@@ -32,11 +34,23 @@ class NoiseBank:
         self._starts = lengths - num_samples + 1
 
     @classmethod
-    def for_split(cls, noise: Mapping[str, np.ndarray], split: str, num_samples: int) -> NoiseBank | None:
-        """Build the bank of a split from a store's recordings ([T'] int16 by name); None where there are none."""
+    def for_split(cls, noise: Mapping[str, np.ndarray], split: str, num_samples: int,
+                  sample_rate: int) -> NoiseBank | None:
+        """Build the bank of a split from its parts of a store's recordings; for training, sounds of machines besides.
+
+        Args:
+            noise: [T'] int16 by name.
+            split: "training", "validation" or "testing".
+            num_samples: T of a window.
+            sample_rate: Hz.
+        Returns:
+            the bank; None where there are no recordings.
+        """
         begin, end = PARTS[split]
         parts = [recording[int(begin * len(recording)):int(end * len(recording))] for recording in noise.values()]
         waveforms = [torch.from_numpy(part / np.float32(32768)) for part in parts if len(part)]
+        if waveforms and split == "training":
+            waveforms += map(torch.from_numpy, sounds(sample_rate))
         return cls(waveforms, num_samples) if waveforms else None
 
     def draw(self, generator: torch.Generator, count: int) -> torch.Tensor:

@@ -39,7 +39,7 @@ class ClipDataset(Dataset):
         self._always = table.index[table["label"] != UNKNOWN].to_numpy()
         self._unknown = unknown
         self._num_unknown = None if unknown_ratio is None else round(unknown_ratio * per_keyword)
-        self._noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1])
+        self._noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1], store.sample_rate)
         self._num_silence = round(silence_ratio * per_keyword) if self._noise else 0
         self._silence_gain_db = silence_gain_db
         self.set_epoch(0)

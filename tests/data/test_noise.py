@@ -38,12 +38,21 @@ def test_nothing_to_draw_from_is_refused(recordings):
         NoiseBank(recordings, 100)
 
 
-def test_splits_hear_parts_of_their_own():
+def test_splits_hear_parts_of_their_own(monkeypatch):
     assert list(PARTS.values()) == [(0.0, 0.8), (0.8, 0.9), (0.9, 1.0)]
     noise = {"ramp": np.arange(10_000, dtype=np.int16)}
-    heard = {split: set((NoiseBank.for_split(noise, split, 50).draw(seeded(), 2000) * 32768).long().ravel().tolist())
-             for split in PARTS}
+    monkeypatch.setattr("kws.data.noise.sounds", lambda sample_rate: [])
+    heard = {split: set((NoiseBank.for_split(noise, split, 50, 16000).draw(seeded(), 2000) * 32768).long().ravel()
+                        .tolist()) for split in PARTS}
     assert not heard["training"] & heard["validation"]
     assert not heard["training"] & heard["testing"]
     assert not heard["validation"] & heard["testing"]
-    assert NoiseBank.for_split({}, "training", 50) is None
+    assert NoiseBank.for_split({}, "training", 50, 16000) is None
+
+
+def test_machines_are_heard_in_training_only():
+    noise = {"flat": np.full(10_000, 8192, dtype=np.int16)}
+    for split in PARTS:
+        windows = NoiseBank.for_split(noise, split, 50, 16000).draw(seeded(), 400)
+        assert (windows == 0.25).all(dim=1).any()
+        assert (windows != 0.25).any() == (split == "training")
