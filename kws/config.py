@@ -120,11 +120,11 @@ class AugmentConfig(Section):
     """What is varied at random while training; all zeros switch it off."""
 
     shift_ms: NotNegative = 100.0
-    speed: Annotated[Float, Field(ge=0.0, le=0.5)] = 0.1
-    tilt: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.4
+    speed: Annotated[Float, Field(ge=0.0, le=0.5)] = 0.25
+    tilt: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.8
     gain_db: Range = (-12.0, 6.0)
-    noise_probability: Probability = 0.6
-    snr_db: Range = (5.0, 40.0)
+    noise_probability: Probability = 0.8
+    snr_db: Range = (0.0, 30.0)
     time_masks: CountOrZero = 2
     time_mask_frames: CountOrZero = 12
     frequency_masks: CountOrZero = 2
