@@ -23,7 +23,7 @@ TORCHSERVE = Path(__file__).resolve().parents[1] / "torchserve"
 FILES = ("config.json", "model.safetensors", "model.onnx")
 STATE_FILE = "model.pt"
 MODULES = ("__init__", "errors", "labels", "window", "audio", "postprocess", "runtime", "inference",
-           "features", "network", "modeling")  # the last three for `runtime: torch`
+           "features", "broadcast_residual", "network", "modeling")  # the last four for `runtime: torch`
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:

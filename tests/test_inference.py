@@ -7,7 +7,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws import KeywordSpotter
+from kws import KeywordSpotter, Prediction
 from kws.audio import decode
 from kws.errors import AudioError, ModelError
 from kws.labels import LabelSet
@@ -44,13 +44,12 @@ def wav(tmp_path):
 
 
 def test_every_kind_of_clip_is_answered_alike(exported, wav, noise):
-    spotter = KeywordSpotter(exported)
+    spotter = KeywordSpotter(exported, threads=1)  # two share a product otherwise, and its last bits, by its size
     path = wav("a.wav", noise(0, 0.8))
     waveform = decode(path, 16000)
     answers = spotter([path, str(path), path.read_bytes(), waveform, np.round(waveform * 32768).astype(np.int16)])
-    assert {answer.label for answer in answers} == {answers[0].label}
-    for answer in (*answers, spotter(path)):  # the last bit may depend on the place in a batch
-        assert answer.confidences == pytest.approx(answers[0].confidences, abs=1e-6)
+    assert all(answer == answers[0] for answer in answers) and isinstance(answers[0], Prediction)
+    assert spotter(path).confidences == pytest.approx(answers[0].confidences, abs=1e-6)
     assert list(answers[0].confidences) == list(spotter.labels)
     assert sum(answers[0].confidences.values()) == pytest.approx(1.0)
 
