@@ -32,11 +32,13 @@ class LabelledClips:
         names: [N] what to call each clip.
         clips: [N] paths or arrays, as a `KeywordSpotter` takes them.
         targets: [N] label indices.
+        labels: that these are indices of.
     """
 
     names: Sequence[str]
     clips: Sequence[Clip]
     targets: np.ndarray
+    labels: LabelSet
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silen
     names = store.manifest["path"].to_numpy()[dataset.rows].tolist()
     silence = dataset.__getitems__(range(len(names), len(dataset)))["input_values"].numpy()
     names += [f"background noise {number}" for number in range(len(silence))]
-    return LabelledClips(names, [*(store.waveforms[row] for row in dataset.rows), *silence], dataset.label_ids)
+    return LabelledClips(names, [*(store.waveforms[row] for row in dataset.rows), *silence], dataset.label_ids,
+                         store.labels)
 
 
 def clips_of_manifest(manifest: Path, labels: LabelSet) -> LabelledClips:
@@ -114,16 +117,19 @@ def clips_of_manifest(manifest: Path, labels: LabelSet) -> LabelledClips:
     if not rows:
         raise DataError(f"{manifest}: no rows", "no_clips")
     targets = [labels.index(labels.label_of(row.target or "")) for row in rows]
-    return LabelledClips([row.path for row in rows], [row.location for row in rows], np.array(targets))
+    return LabelledClips([row.path for row in rows], [row.location for row in rows], np.array(targets), labels)
 
 
 def evaluate(spotter: KeywordSpotter, clips: LabelledClips) -> Evaluation:
     """Measure a model on clips.
 
     Raises:
-        DataError: "no_clips" if none of them can be read.
+        DataError: "no_clips" if none of them can be read, "other_labels" if they are labelled for another model.
         ModelError: "bad_logits" if the model answers NaN.
     """
+    if clips.labels != spotter.labels:
+        raise DataError(f"clips labelled {', '.join(clips.labels)}; expected the model's labels, "
+                        f"{', '.join(spotter.labels)}. Give the configuration that it was trained with", "other_labels")
     answers = [answer for start in tqdm(range(0, len(clips.names), _BATCH_SIZE), "evaluating", unit="batch",
                                         disable=None)
                for answer in spotter.classify(clips.clips[start:start + _BATCH_SIZE],

@@ -18,9 +18,8 @@ from kws.atomic import atomic_file
 from kws.errors import ModelError
 from kws.features import FoldedLogMel
 from kws.modeling import KwsForAudioClassification
-from kws.runtime import ONNX_FILE, OnnxRuntime, labels_of, load_torch_model
+from kws.runtime import ONNX_FILE, STATE_FILE, OnnxRuntime, labels_of, load_torch_model
 
-STATE_FILE = "model.pt"
 _OPSET, _IR_VERSION = 18, 10  # ONNX Runtime 1.19, the last for the Python 3.9 of TorchServe's image, reads these
 _TOLERANCE = 1e-4
 _BATCH_SIZE = 64

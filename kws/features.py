@@ -38,7 +38,7 @@ class LogMel(nn.Module):
                 power=2.0, center=True, pad_mode="constant", mel_scale="htk", norm=None)
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """[B, T] float32 in -1..1 -> [B, 1, M, F], F = 1 + T // hop samples. A clip never depends on its batch."""
+        """[B, T] float32 in -1..1 -> [B, 1, M, F], F = 1 + (T - n_fft % 2) // hop; no clip depends on its batch."""
         return torch.log(self.mel(waveforms) + self.log_offset).unsqueeze(1)
 
 

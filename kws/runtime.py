@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 TRAINED = Path("models/kws")  # where a user's own model lies, seen from the current folder
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained/kws-8"  # the one that ships with the repository
-ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
+ONNX_FILE, INT8_FILE, STATE_FILE = "model.onnx", "model.int8.onnx", "model.pt"  # the last one for TorchServe
 RUNTIMES = ("onnx", "torch")
 
 

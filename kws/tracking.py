@@ -22,8 +22,9 @@ from typing import Any, Callable, Mapping, Optional
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from kws.architecture import load_architecture
 from kws.atomic import atomic_file
-from kws.config import Config, load_architecture
+from kws.config import Config
 from kws.errors import TrackingError
 from kws.labels import LabelSet
 from kws.provenance import dvc_hash, git_tags, machine

@@ -17,11 +17,10 @@ from typing import Optional, Sequence
 import kws
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import ModelError
-from kws.runtime import TRAINED, default_model
+from kws.runtime import STATE_FILE, TRAINED, default_model
 
 TORCHSERVE = Path(__file__).resolve().parents[1] / "torchserve"
 FILES = ("config.json", "model.safetensors", "model.onnx")
-STATE_FILE = "model.pt"
 MODULES = ("__init__", "errors", "labels", "window", "audio", "postprocess", "runtime", "inference",
            "features", "broadcast_residual", "network", "modeling")  # the last four for `runtime: torch`
 

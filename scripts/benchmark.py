@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
+from kws.architecture import load_architecture
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.config import Config, load_architecture, load_config
+from kws.config import Config, load_config
 from kws.runtime import PRETRAINED, TRAINED, default_model
 
 if TYPE_CHECKING:

@@ -22,14 +22,14 @@ from kws.config import Config, load_config
 from kws.data.noise import NoiseBank
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore, load_store
+from kws.errors import DataError
+from kws.evaluation import LabelledClips, evaluate
 from kws.inference import KeywordSpotter
-from kws.labels import UNKNOWN
-from kws.postprocess import Prediction
+from kws.labels import UNKNOWN, LabelSet
 
 _SNR_DB = (20, 10, 5, 0)
 _QUIET_DB = -30
 _CUT_SECONDS = 0.15
-_BATCH_SIZE = 256
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -47,7 +47,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def conditions(waveforms: torch.Tensor, noise: Optional[NoiseBank],
+def conditions(waveforms: torch.Tensor, noise: Optional[NoiseBank], sample_rate: int,
                seed: int) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield a name and the clips [N, T] float32 of each condition; equal for equal seeds."""
     yield "clean", waveforms
@@ -58,16 +58,15 @@ def conditions(waveforms: torch.Tensor, noise: Optional[NoiseBank],
             yield f"{snr_db} dB", mix_noise(waveforms, background, ratio).clamp(-1, 1)
     yield "quiet", waveforms * 10 ** (_QUIET_DB / 20)
     cut = waveforms.clone()
-    edge = round(_CUT_SECONDS * waveforms.shape[1])
+    edge = round(_CUT_SECONDS * sample_rate)
     cut[:, :edge] = cut[:, -edge:] = 0
     yield "cut", cut
 
 
-def answer(spotter: KeywordSpotter, waveforms: np.ndarray) -> np.ndarray:
-    """[N, T] float32 -> [N] labels."""
-    answers = [answer for start in range(0, len(waveforms), _BATCH_SIZE)
-               for answer in spotter.classify(list(waveforms[start:start + _BATCH_SIZE]))]
-    return np.array([answer.label for answer in answers if isinstance(answer, Prediction)])
+def accuracy(spotter: KeywordSpotter, waveforms: np.ndarray, label_ids: np.ndarray, labels: LabelSet) -> float:
+    """Percentage of right answers to clips [N, T] float32 with label indices [N]."""
+    names = [f"clip {number}" for number in range(len(waveforms))]
+    return 100 * evaluate(spotter, LabelledClips(names, list(waveforms), label_ids, labels)).metrics["accuracy"]
 
 
 def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split: str,
@@ -75,15 +74,16 @@ def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split
     """Percentages of right answers, by condition; the words left out count in the last columns alone."""
     clips = ClipDataset(store, split, None, config.data.silence_ratio, config.data.silence_gain_db, config.seed,
                         left_out)
-    batch = clips.__getitems__(range(len(clips)))
-    expected = np.array(store.labels.names)[batch["labels"].numpy()]
+    if not len(clips):
+        raise DataError(f"no clips in split {split!r}", "no_clips")
+    waveforms = clips.__getitems__(range(len(clips)))["input_values"]
     noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1], store.sample_rate)
-    row = {name: 100 * float((answer(spotter, waveforms.numpy()) == expected).mean())
-           for name, waveforms in conditions(batch["input_values"], noise, config.seed)}
+    row = {name: accuracy(spotter, varied.numpy(), clips.label_ids, store.labels)
+           for name, varied in conditions(waveforms, noise, store.sample_rate, config.seed)}
     for word in left_out:
         rows = store.manifest.index[store.manifest["word"] == word]
-        heard = store.waveforms[rows].astype(np.float32) / 32768
-        row[f"refused '{word}'"] = 100 * float((answer(spotter, heard) == UNKNOWN).mean())
+        unknown = np.full(len(rows), store.labels.index(UNKNOWN))
+        row[f"refused '{word}'"] = accuracy(spotter, store.waveforms[rows] / np.float32(32768), unknown, store.labels)
     return row
 
 

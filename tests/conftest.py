@@ -100,7 +100,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small model, exported; untrained, but normalised, so that its answers vary with its input."""
     import torch
 
-    from kws.config import load_architecture
+    from kws.architecture import load_architecture
     from kws.export import export
     from kws.modeling import KwsFeatureExtractor, build_model
 

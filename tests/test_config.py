@@ -4,7 +4,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from kws.config import Config, load_architecture, load_config
+from kws.architecture import load_architecture
+from kws.config import Config, load_config
 from kws.errors import ConfigError
 from kws.labels import LabelSet
 from kws.modeling import build_model
@@ -74,6 +75,7 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("data.keywords=[]", "data.keywords: found []"),
     ("data.keywords=[go, go]", "go repeated"),
     ("data.left_out=[up, bed]", "left_out: up is a keyword"),
+    ("features.window_ms=0.05", "features.window_ms: 1 samples at 16000 Hz; expected 2 to features.n_fft"),
     ('data.keywords=["_unknown_"]', "'_unknown_' cannot be a keyword"),
     ('data.keywords=["a/b"]', "'a/b' cannot be a keyword"),
     ("data.sample_rate=0", "data.sample_rate: found 0"),

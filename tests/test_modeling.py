@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from kws.config import load_architecture
+from kws.architecture import load_architecture
 from kws.labels import LabelSet
 from kws.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
 from kws.window import fit

@@ -5,7 +5,7 @@ import torch
 import yaml
 from torch.nn import functional
 
-from kws.config import load_architecture
+from kws.architecture import load_architecture
 from kws.network import build_network
 
 SIZES = {"nano": 10_000, "small": 60_000, "base": 250_000}

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from kws import KeywordSpotter
+from kws.architecture import load_architecture
 from kws.cli import EXIT_BAD_INPUT, EXIT_OK, guard
-from kws.config import load_architecture, load_config
+from kws.config import load_config
 from kws.labels import SILENCE
 from kws.predict import main as predict
 from kws.runtime import INT8_FILE, ONNX_FILE, PRETRAINED
@@ -55,6 +56,11 @@ def test_it_is_what_the_configuration_makes():
     assert config["architecture"] in [load_architecture(path).model_dump(mode="json")
                                       for path in (ROOT / "configs/arch").glob("*.yaml")]
     assert config["features"] == CONFIG.features.model_dump()
+
+
+@pytest.mark.parametrize("module", sorted(name for name in FILES if name.endswith(".py")))
+def test_the_code_in_it_is_that_of_the_package(module):
+    assert (PRETRAINED / module).read_bytes() == (ROOT / "kws" / module).read_bytes()
 
 
 def test_no_file_names_a_folder_of_the_machine_that_made_it():

@@ -81,6 +81,30 @@ def test_a_manifest_is_evaluated_as_the_split_is(trained, monkeypatch, capsys):
     assert first == second
 
 
+def test_clips_labelled_for_another_model_are_refused(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    for script in ("evaluate", "robustness"):
+        assert run(script, str(ROOT / "pretrained/kws-8"), "--config", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
+        assert "expected the model's labels, down, go, left" in capsys.readouterr().err
+
+
+def test_robustness_is_a_row_of_percentages_that_begins_with_the_accuracy(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    assert run("evaluate", "models/kws", "--config", CONFIG, *SETTINGS, "--split", "validation", "--output",
+               "reports/clean") == 0
+    capsys.readouterr()
+    assert run("robustness", "models/kws", "--config", CONFIG, *SETTINGS) == 0
+    header, row = capsys.readouterr().out.splitlines()[-2:]
+    assert header.split() == ["clean", "20", "dB", "10", "dB", "5", "dB", "0", "dB", "quiet", "cut"]
+    figures = [float(figure) for figure in row.split()[1:]]
+    clean = json.loads(Path("reports/clean/metrics.json").read_text())["accuracy"]
+    assert figures[0] == pytest.approx(100 * clean, abs=0.01) and all(0 <= figure <= 100 for figure in figures)
+    assert run("robustness", "models/kws", "--config", CONFIG, *SETTINGS, "--left-out", "bed") == 0
+    assert "refused 'bed'" in capsys.readouterr().out
+    assert run("robustness", "models/kws", "--config", CONFIG, *SETTINGS, "--left-out", "dog") == EXIT_BAD_INPUT
+    assert "no recordings of dog" in capsys.readouterr().err
+
+
 def test_the_model_labels_real_files_through_the_pipeline_of_a_fresh_process(trained):
     code = ("import kws.modeling, soundfile, sys; from transformers import pipeline; "
             "spot = pipeline('audio-classification', model='models/kws'); "

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from kws.data.noise import NoiseBank
 from kws.data.store import PreparedStore
+from kws.errors import DataError
 from kws.labels import SILENCE, UNKNOWN
 
 _FULL_SCALE = np.float32(32768)
@@ -27,10 +28,16 @@ class ClipDataset(Dataset):
         silence_gain_db: range of their level, drawn evenly in dB.
         seed: of every draw.
         left_out: words that are not drawn, to learn how a model answers words it never heard.
+
+    Raises:
+        DataError: "no_such_word" if the store holds no recording of a word left out.
     """
 
     def __init__(self, store: PreparedStore, split: str, unknown_ratio: float | None, silence_ratio: float,
                  silence_gain_db: tuple[float, float], seed: int, left_out: Sequence[str] = ()) -> None:
+        absent = sorted(set(left_out) - set(store.manifest["word"]))
+        if absent:
+            raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store", "no_such_word")
         self._waveforms, self._label_set, self._seed = store.waveforms, store.labels, seed
         self._row_labels = np.array([store.labels.index(label) for label in store.manifest["label"]], dtype=np.int64)
         table = store.manifest[(store.manifest["split"] == split) & ~store.manifest["word"].isin(left_out)]

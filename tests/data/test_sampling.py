@@ -7,6 +7,7 @@ import torch
 
 from kws.data.sampling import ClipDataset, draw_evenly
 from kws.data.store import PreparedStore
+from kws.errors import DataError
 from kws.labels import SILENCE, UNKNOWN, LabelSet
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
@@ -50,6 +51,11 @@ def test_words_left_out_are_never_drawn(store):
     clips = dataset(store, unknown_ratio=2.0, left_out=["bed"])
     assert set(store.manifest["word"].iloc[clips.rows]) == {"yes", "no", "cat"}
     assert counts(clips)[UNKNOWN] == 45  # the words that remain come more often
+
+
+def test_a_word_to_leave_out_that_nobody_said_is_named(store):
+    with pytest.raises(DataError, match="no recordings of dog"):
+        dataset(store, left_out=["bed", "dog"])
 
 
 def test_evaluation_takes_every_unknown_clip_once(store):

@@ -13,7 +13,8 @@ from onnx import helper
 
 import kws
 from kws.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, guard
-from kws.config import load_architecture, load_config
+from kws.architecture import load_architecture
+from kws.config import load_config
 from kws.export import export
 from kws.labels import LabelSet
 from kws.modeling import build_model

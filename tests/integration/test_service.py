@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from kws import KeywordSpotter, load
-from kws.config import load_architecture
+from kws.architecture import load_architecture
 from kws.export import export
 from kws.modeling import KwsFeatureExtractor, build_model
 
