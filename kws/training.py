@@ -168,7 +168,7 @@ def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Pr
         compute_metrics=_validation_metrics,
         callbacks=[progress, EarlyStoppingCallback(config.training.early_stop_epochs)],
         augmenter=Augmenter(sample_rate=settings.sample_rate, **config.augment.model_dump()),
-        noise=NoiseBank.for_split(store.noise, "training", settings.num_samples, settings.sample_rate),
+        noise=training.noise,
         label_smoothing=config.training.label_smoothing, teacher=config.training.teacher)
     trainer.remove_callback(PrinterCallback)
     return trainer, progress

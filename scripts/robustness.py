@@ -77,9 +77,8 @@ def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split
     if not len(clips):
         raise DataError(f"no clips in split {split!r}", "no_clips")
     waveforms = clips.__getitems__(range(len(clips)))["input_values"]
-    noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1], store.sample_rate)
     row = {name: accuracy(spotter, varied.numpy(), clips.label_ids, store.labels)
-           for name, varied in conditions(waveforms, noise, store.sample_rate, config.seed)}
+           for name, varied in conditions(waveforms, clips.noise, store.sample_rate, config.seed)}
     for word in left_out:
         rows = store.manifest.index[store.manifest["word"] == word]
         unknown = np.full(len(rows), store.labels.index(UNKNOWN))

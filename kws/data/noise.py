@@ -1,12 +1,14 @@
 """Background noise: which part of each recording a split may hear, and windows cut from it at random places."""
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import Sequence
 
 import numpy as np
 import torch
 
+from kws.data.babble import crowds
 from kws.data.machines import sounds
+from kws.data.store import PreparedStore
 
 # Each split hears its own part of every background recording, so that silence is held out as speech is.
 PARTS = {"training": (0.0, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
@@ -34,24 +36,24 @@ class NoiseBank:
         self._starts = lengths - num_samples + 1
 
     @classmethod
-    def for_split(cls, noise: Mapping[str, np.ndarray], split: str, num_samples: int,
-                  sample_rate: int) -> NoiseBank | None:
-        """Build the bank of a split from its parts of a store's recordings; for training, sounds of machines besides.
+    def for_split(cls, store: PreparedStore, split: str, speech: np.ndarray) -> NoiseBank | None:
+        """Build the bank of a split from its parts of a store's recordings; for training, machines and crowds besides.
 
         Args:
-            noise: [T'] int16 by name.
+            store: the prepared store.
             split: "training", "validation" or "testing".
-            num_samples: T of a window.
-            sample_rate: Hz.
+            speech: [K] rows of the store's clips that the split may hear.
         Returns:
             the bank; None where there are no recordings.
         """
         begin, end = PARTS[split]
-        parts = [recording[int(begin * len(recording)):int(end * len(recording))] for recording in noise.values()]
-        waveforms = [torch.from_numpy(part / np.float32(32768)) for part in parts if len(part)]
-        if waveforms and split == "training":
-            waveforms += map(torch.from_numpy, sounds(sample_rate))
-        return cls(waveforms, num_samples) if waveforms else None
+        parts = [noise[int(begin * len(noise)):int(end * len(noise))] for noise in store.noise.values()]
+        recordings = [part / np.float32(32768) for part in parts if len(part)]
+        if not recordings:
+            return None
+        if split == "training":
+            recordings += sounds(store.sample_rate) + crowds(store.waveforms, speech)
+        return cls([torch.from_numpy(recording) for recording in recordings], store.waveforms.shape[1])
 
     def draw(self, generator: torch.Generator, count: int) -> torch.Tensor:
         """Cut [count, T] windows; recordings are equally likely, and no window crosses from one to another."""

@@ -29,6 +29,9 @@ class ClipDataset(Dataset):
         seed: of every draw.
         left_out: words that are not drawn, to learn how a model answers words it never heard.
 
+    Attributes:
+        noise: the split's background, from which `_silence_` is drawn; None where there is none.
+
     Raises:
         DataError: "no_such_word" if the store holds no recording of a word left out.
     """
@@ -46,8 +49,8 @@ class ClipDataset(Dataset):
         self._always = table.index[table["label"] != UNKNOWN].to_numpy()
         self._unknown = unknown
         self._num_unknown = None if unknown_ratio is None else round(unknown_ratio * per_keyword)
-        self._noise = NoiseBank.for_split(store.noise, split, store.waveforms.shape[1], store.sample_rate)
-        self._num_silence = round(silence_ratio * per_keyword) if self._noise else 0
+        self.noise = NoiseBank.for_split(store, split, table.index.to_numpy())
+        self._num_silence = round(silence_ratio * per_keyword) if self.noise else 0
         self._silence_gain_db = silence_gain_db
         self.set_epoch(0)
 
@@ -63,11 +66,11 @@ class ClipDataset(Dataset):
 
     def _draw_silence(self, generator: torch.Generator) -> torch.Tensor:
         """[count, T] windows of background noise at random levels."""
-        if self._noise is None:
+        if self.noise is None:
             return torch.empty(0, self._waveforms.shape[1])
         low, high = self._silence_gain_db
         gain_db = low + (high - low) * torch.rand(self._num_silence, 1, generator=generator)
-        return self._noise.draw(generator, self._num_silence) * 10 ** (gain_db / 20)
+        return self.noise.draw(generator, self._num_silence) * 10 ** (gain_db / 20)
 
     def __len__(self) -> int:
         return len(self.label_ids)

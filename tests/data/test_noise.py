@@ -1,8 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from kws.data.noise import PARTS, NoiseBank
+from kws.data.store import PreparedStore
+from kws.labels import LabelSet
 
 
 def seeded(seed=0):
@@ -38,21 +41,33 @@ def test_nothing_to_draw_from_is_refused(recordings):
         NoiseBank(recordings, 100)
 
 
+def store_of(noise):
+    manifest = pd.DataFrame({"word": ["yes"] * 4})
+    return PreparedStore(manifest, np.full((4, 50), 4096, np.int16), noise, 16000, LabelSet.from_keywords(["yes"]))
+
+
+def bank(noise, split):
+    return NoiseBank.for_split(store_of(noise), split, np.arange(4))
+
+
 def test_splits_hear_parts_of_their_own(monkeypatch):
     assert list(PARTS.values()) == [(0.0, 0.8), (0.8, 0.9), (0.9, 1.0)]
     noise = {"ramp": np.arange(10_000, dtype=np.int16)}
     monkeypatch.setattr("kws.data.noise.sounds", lambda sample_rate: [])
-    heard = {split: set((NoiseBank.for_split(noise, split, 50, 16000).draw(seeded(), 2000) * 32768).long().ravel()
-                        .tolist()) for split in PARTS}
+    monkeypatch.setattr("kws.data.noise.crowds", lambda waveforms, rows: [])
+    heard = {split: set((bank(noise, split).draw(seeded(), 2000) * 32768).long().ravel().tolist()) for split in PARTS}
     assert not heard["training"] & heard["validation"]
     assert not heard["training"] & heard["testing"]
     assert not heard["validation"] & heard["testing"]
-    assert NoiseBank.for_split({}, "training", 50, 16000) is None
+    assert bank({}, "training") is None
 
 
-def test_machines_are_heard_in_training_only():
+def test_machines_and_crowds_are_heard_in_training_only():
     noise = {"flat": np.full(10_000, 8192, dtype=np.int16)}
     for split in PARTS:
-        windows = NoiseBank.for_split(noise, split, 50, 16000).draw(seeded(), 400)
-        assert (windows == 0.25).all(dim=1).any()
-        assert (windows != 0.25).any() == (split == "training")
+        windows = bank(noise, split).draw(seeded(), 400)
+        recorded = (windows == 0.25).all(dim=1)
+        crowded = (windows == 0.5).all(dim=1)  # of four clips that are all alike
+        assert recorded.any()
+        assert crowded.any() == (split == "training")
+        assert (~recorded & ~crowded).any() == (split == "training")
