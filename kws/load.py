@@ -93,6 +93,11 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> str:
 
 
 async def _check(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
-    outcome = await _post(session, url, body)
-    if outcome != OK:
-        raise KwsError(f"{url}: answers {outcome} to the first request; expected 200. Is the service up?", "no_service")
+    try:
+        async with session.post(url, data=body) as response:
+            status, answer = str(response.status), await response.text(errors="replace")
+    except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+        raise KwsError(f"{url}: {error or type(error).__name__}; expected an answer", "no_service") from error
+    if status != OK:
+        raise KwsError(f"{url}: answers {status} to the first recording; expected {OK}: {answer.strip()[:200]}",
+                       "no_service")
