@@ -1,33 +1,37 @@
-"""Sounds of no recording: hums, tones, clicks, whistles, fans and hisses, by arithmetic.
+"""Sounds of no recording: hums, tones, clicks, whistles, fans, hisses and rumbles, by arithmetic.
 
 A handful of recordings of background noise do not teach what silence is: a network that has heard only those takes the
 hum of a transformer or a beep for a keyword. These are heard in training only, besides the recordings.
 """
 from __future__ import annotations
 
+from typing import Callable
+
 import numpy as np
 from scipy import signal
 
 _PEAK = 0.5
-_VARIANTS = 2
+_VARIANTS = 5  # of each kind, one after the other
 
 
-def sounds(sample_rate: int, seconds: float = 10.0) -> list[np.ndarray]:
+def sounds(sample_rate: int, seconds: float = 20.0) -> list[np.ndarray]:
     """Make the sounds, always the same ones.
 
     Args:
         sample_rate: Hz.
         seconds: length of each.
     Returns:
-        two of each kind, [T] float32 in -0.5..0.5.
+        one of each kind, [T] float32 in -0.5..0.5.
     """
-    made = []
-    for number, kind in enumerate((_hiss, _fan, _hum, _tones, _whistle, _clicks)):
-        for variant in range(_VARIANTS):
-            rng = np.random.default_rng([number, variant])
-            sound = kind(rng, np.arange(round(seconds * sample_rate)) / sample_rate)
-            made.append((sound * (_PEAK / np.abs(sound).max())).astype(np.float32))
-    return made
+    return [_variants(kind, number, sample_rate, seconds / _VARIANTS)
+            for number, kind in enumerate((_hiss, _fan, _hum, _tones, _whistle, _clicks, _rumble))]
+
+
+def _variants(kind: Callable[[np.random.Generator, np.ndarray], np.ndarray], number: int, sample_rate: int,
+              seconds: float) -> np.ndarray:
+    times = np.arange(round(seconds * sample_rate)) / sample_rate
+    made = [kind(np.random.default_rng([number, variant]), times) for variant in range(_VARIANTS)]
+    return np.concatenate([sound * (_PEAK / np.abs(sound).max()) for sound in made]).astype(np.float32)
 
 
 def _hiss(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
@@ -70,3 +74,10 @@ def _clicks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
         strikes = rng.random(len(times)) * (rng.random(len(times)) < 1.0 * (times[1] - times[0]))
         sound += signal.lfilter([1.0 - damping], [1.0, -2 * damping * np.cos(angle), damping ** 2], strikes)
     return sound
+
+
+def _rumble(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    """Wind, traffic, a hand on the microphone: low noise that comes and goes within quarters of a second."""
+    low = signal.lfilter([1.0], [1.0, -rng.uniform(0.98, 0.999)], rng.standard_normal(len(times)))
+    levels = rng.random(int(4 * times[-1]) + 2)
+    return low * np.interp(times, np.arange(len(levels)) / 4, levels)
