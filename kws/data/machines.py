@@ -72,7 +72,8 @@ def _clicks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
     for _ in range(4):
         angle, damping = rng.uniform(0.02, 2.5), rng.uniform(0.95, 0.995)
         strikes = rng.random(len(times)) * (rng.random(len(times)) < 1.0 * (times[1] - times[0]))
-        sound += signal.lfilter([1.0 - damping], [1.0, -2 * damping * np.cos(angle), damping ** 2], strikes)
+        rings = signal.lfilter([1.0], [1.0, -2 * damping * np.cos(angle), damping ** 2], strikes)
+        sound += rings / max(np.abs(rings).max(), 1.0)  # as loud as the others, or one would drown them
     return sound
 
 
