@@ -71,7 +71,7 @@ def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: flo
             began = time.perf_counter()
 
             async def one(index: int) -> None:
-                outcomes[index] = await _post(session, url, bodies[index % len(bodies)])
+                outcomes[index], _ = await _post(session, url, bodies[index % len(bodies)])
                 latencies[index] = (time.perf_counter() - began - due[index]) * 1000
 
             async with asyncio.TaskGroup() as tasks:
@@ -83,21 +83,16 @@ def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: flo
     return Load(rate, due[warm_up:] - due[warm_up], latencies[warm_up:], outcomes[warm_up:].astype(str))
 
 
-async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> str:
+async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[str, bytes]:
     try:
         async with session.post(url, data=body) as response:
-            await response.read()
-            return str(response.status)
+            return str(response.status), await response.read()
     except (aiohttp.ClientError, asyncio.TimeoutError) as error:
-        return type(error).__name__
+        return type(error).__name__, str(error).encode()
 
 
 async def _check(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
-    try:
-        async with session.post(url, data=body) as response:
-            status, answer = str(response.status), await response.text(errors="replace")
-    except (aiohttp.ClientError, asyncio.TimeoutError) as error:
-        raise KwsError(f"{url}: {error or type(error).__name__}; expected an answer", "no_service") from error
-    if status != OK:
-        raise KwsError(f"{url}: answers {status} to the first recording; expected {OK}: {answer.strip()[:200]}",
-                       "no_service")
+    outcome, answer = await _post(session, url, body)
+    if outcome != OK:
+        told = answer.decode(errors="replace").strip()[:200]
+        raise KwsError(f"{url}: answers {outcome} to the first recording; expected {OK}: {told}", "no_service")
