@@ -75,8 +75,9 @@ def write_int8(source: Path, destination: Path, clips: np.ndarray) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, "prepared.onnx")
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        names = [(node.name, node.op_type) for node in onnx.load(prepared).graph.node]
-        front_end = names[:1 + [kind for _, kind in names].index("Log")]
+        nodes = onnx.load(prepared).graph.node
+        kinds = [node.op_type for node in nodes]
+        before_the_stem = nodes[:kinds.index("Conv", kinds.index("Log"))]
         previous = logging.root.level
         logging.root.setLevel(logging.ERROR)  # it warns of every normalisation, by way of the root logger
         try:
@@ -85,7 +86,7 @@ def write_int8(source: Path, destination: Path, clips: np.ndarray) -> None:
                     prepared, destination, _Calibration(clips[chosen]), quant_format=QuantFormat.QDQ,
                     per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                     calibrate_method=CalibrationMethod.Percentile,
-                    nodes_to_exclude=[name for name, _ in front_end])
+                    nodes_to_exclude=[node.name for node in before_the_stem])
         finally:
             logging.root.setLevel(previous)
 

@@ -192,7 +192,8 @@ def _training_arguments(config: Config) -> TrainingArguments:
         weight_decay=settings.weight_decay, lr_scheduler_type="cosine",
         warmup_steps=settings.warmup_epochs / settings.epochs, max_grad_norm=settings.max_gradient_norm,
         eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", save_total_limit=2,
-        load_best_model_at_end=True, metric_for_best_model="macro_f1", greater_is_better=True,
+        # By the loss: which epoch has a few more clips right is luck, and an early one may cost 6 points in noise.
+        load_best_model_at_end=True, metric_for_best_model="loss", greater_is_better=False,
         restore_callback_states_from_checkpoint=True, remove_unused_columns=False, label_names=["labels"],
         use_cpu=not torch.cuda.is_available(), ddp_backend=_cpu_backend(), ddp_find_unused_parameters=False,
         dataloader_pin_memory=torch.cuda.is_available(), disable_tqdm=True, report_to=[])
@@ -216,10 +217,10 @@ def _validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> TrainingResult:
-    """Write the model folder from the best epoch's weights."""
+    """Write the model folder from the weights of the epoch of the lowest validation loss, which the trainer loaded."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     rows = history(trainer.state)
-    best = rows.iloc[int(rows["macro_f1"].argmax())]
+    best = rows.iloc[int(rows["validation_loss"].argmin())]
     validation = {name: float(best[name]) for name in ("accuracy", "macro_f1")}
     result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,
                             sum(parameter.numel() for parameter in model.parameters()), progress.clips_per_second)

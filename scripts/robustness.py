@@ -4,7 +4,8 @@
 usage: python scripts/robustness.py models/real [models/other ...] --config configs/real.yaml [--split validation]
 
 Prints one row a model: accuracy on the clips of the split as they are, in the split's background noise at several
-levels, quiet, cut at both ends, and the share of each word left out of training (data.left_out) that is refused.
+levels, across a room, quiet, cut at both ends, and the share of each word left out of training (data.left_out) that is
+refused.
 """
 from __future__ import annotations
 
@@ -26,10 +27,14 @@ from kws.errors import DataError
 from kws.evaluation import LabelledClips, evaluate
 from kws.inference import KeywordSpotter
 from kws.labels import UNKNOWN, LabelSet
+from kws.rooms import reverberate, room_responses
 
 _SNR_DB = (20, 10, 5, 0)
+_ROOM_SECONDS, _ROOM_DIRECT_DB = 0.5, 0.0  # a living room, some two metres from the microphone
 _QUIET_DB = -30
 _CUT_SECONDS = 0.15
+_CLIPS_AT_A_TIME = 100
+_SILENT = 1e-9
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -56,11 +61,24 @@ def conditions(waveforms: torch.Tensor, noise: Optional[NoiseBank], sample_rate:
         for snr_db in _SNR_DB:
             ratio = torch.full((len(waveforms),), float(snr_db))
             yield f"{snr_db} dB", mix_noise(waveforms, background, ratio).clamp(-1, 1)
+    yield "room", across_room(waveforms, sample_rate, seed)
     yield "quiet", waveforms * 10 ** (_QUIET_DB / 20)
     cut = waveforms.clone()
     edge = round(_CUT_SECONDS * sample_rate)
     cut[:, :edge] = cut[:, -edge:] = 0
     yield "cut", cut
+
+
+def across_room(waveforms: torch.Tensor, sample_rate: int, seed: int) -> torch.Tensor:
+    """Hear each clip [N, T] in a room of its own, all of them equally reverberant, as loud as it was."""
+    generator = torch.Generator().manual_seed(seed)
+    heard = []
+    for clips in waveforms.split(_CLIPS_AT_A_TIME):  # responses are long
+        seconds, direct_db = (torch.full((len(clips),), value) for value in (_ROOM_SECONDS, _ROOM_DIRECT_DB))
+        far = reverberate(clips, room_responses(seconds, direct_db, sample_rate, generator))
+        loudness, far_loudness = (signal.square().mean(dim=1, keepdim=True).sqrt() for signal in (clips, far))
+        heard.append(far * loudness / far_loudness.clamp_min(_SILENT))
+    return torch.cat(heard).clamp(-1, 1)
 
 
 def accuracy(spotter: KeywordSpotter, waveforms: np.ndarray, label_ids: np.ndarray, labels: LabelSet) -> float:

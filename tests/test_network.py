@@ -83,7 +83,8 @@ def test_the_network_is_the_one_described(name):
         return (inputs + outputs).relu() if inputs.shape == outputs.shape else outputs.relu()
 
     document = yaml.safe_load(Path(f"configs/arch/{name}.yaml").read_text())
-    outputs = convolve(features, "stem.0", "stem.1", document["stem"]["stride"]).relu()
+    outputs = torch.stack([spectrogram - spectrogram.max() for spectrogram in features])
+    outputs = convolve(outputs, "stem.0", "stem.1", document["stem"]["stride"]).relu()
     for index, block in enumerate(document["spectral"]):
         outputs = separable(outputs, f"spectral.{index}", block["stride"])
     folded = take("fold.0.weight").flatten(1) @ outputs.flatten(1, 2)
@@ -93,6 +94,14 @@ def test_the_network_is_the_one_described(name):
     expected = outputs.mean(dim=(2, 3)) @ take("head.1.weight").T + take("head.1.bias")
     assert torch.allclose(network(features), expected, atol=1e-4)
     assert {key for key in weights if "num_batches" not in key} == used
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_level_does_not_matter(name):
+    """10 times the amplitude adds log(100) to every log-mel energy."""
+    network, features = build(name).eval(), torch.randn(3, 1, 40, 101)
+    louder = features + torch.tensor([0.0, 4.6, -4.6])[:, None, None, None]
+    assert torch.allclose(network(louder), network(features), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SIZES)

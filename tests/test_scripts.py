@@ -95,7 +95,7 @@ def test_robustness_is_a_row_of_percentages_that_begins_with_the_accuracy(traine
     capsys.readouterr()
     assert run("robustness", "models/kws", "--config", CONFIG, *SETTINGS) == 0
     header, row = capsys.readouterr().out.splitlines()[-2:]
-    assert header.split() == ["clean", "20", "dB", "10", "dB", "5", "dB", "0", "dB", "quiet", "cut"]
+    assert header.split() == ["clean", "20", "dB", "10", "dB", "5", "dB", "0", "dB", "room", "quiet", "cut"]
     figures = [float(figure) for figure in row.split()[1:]]
     clean = json.loads(Path("reports/clean/metrics.json").read_text())["accuracy"]
     assert figures[0] == pytest.approx(100 * clean, abs=0.01) and all(0 <= figure <= 100 for figure in figures)

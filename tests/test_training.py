@@ -85,13 +85,15 @@ def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
         weight.numel() for weight in load_torch_model(result.model).parameters())
     history = pd.read_csv(result.model / "history.csv")
     assert history["epoch"].tolist() == list(range(1, result.epochs + 1))
-    assert history["macro_f1"].max() == pytest.approx(result.validation["macro_f1"])
+    kept = history.loc[history["validation_loss"].idxmin()]
+    assert kept["epoch"] == summary["best_epoch"]
+    assert kept["macro_f1"] == pytest.approx(result.validation["macro_f1"])
     assert "accuracy" in (result.model / "README.md").read_text()
     assert len({path.stat().st_mode for path in result.model.iterdir() if path.is_file()}) == 1  # readable alike
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch(configure):
+def test_the_kept_weights_are_those_of_the_epoch_of_the_lowest_loss(configure):
     config = configure("training.epochs=6", "training.learning_rate=0.05")
     result = training.train(config)
     store = tone_store()

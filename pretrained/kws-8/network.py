@@ -4,7 +4,8 @@ CPUs like few, dense products. So the mel axis is gone early: after a strided st
 convolution spans all mel bins that are left, and the rest of the work is 1-D, over time, with the channels as vectors.
 Convolving over time with mel bins as channels is the idea of S. Choi et al., "Temporal Convolution for Real-time
 Keyword Spotting on Mobile Devices", Interspeech 2019 (TC-ResNet, arXiv:1904.03814); the depthwise-separable
-convolutions are those of A. Howard et al., "MobileNets", 2017 (arXiv:1704.04861).
+convolutions are those of A. Howard et al., "MobileNets", 2017 (arXiv:1704.04861). A word is the same word said quietly,
+so only what a spectrogram holds relative to its loudest point is looked at.
 """
 from __future__ import annotations
 
@@ -73,9 +74,22 @@ class FoldedMelNetwork(nn.Module):
         """[B, 1, M, F] log-mel energies -> [B, C] logits."""
         # Channels side by side in memory make a training step a third shorter. `contiguous()` would not do: with one
         # channel the features pass for that already, keep their strides, and every later layer follows them.
-        outputs = features.to(memory_format=torch.channels_last)
+        outputs = relative_to_loudest(features).to(memory_format=torch.channels_last)
         outputs = self.temporal(self.fold(self.spectral(self.stem(outputs))))
         return self.head(outputs.mean(dim=(2, 3)))
+
+
+def relative_to_loudest(features: torch.Tensor) -> torch.Tensor:
+    """Express each spectrogram relative to its loudest point, so that how loud a word was said is no matter.
+
+    The mean instead would depend on how much of the window is silent, or was padded.
+
+    Args:
+        features: [B, 1, M, F] log-mel energies.
+    Returns:
+        [B, 1, M, F], at most 0.
+    """
+    return features - features.amax(dim=(1, 2, 3), keepdim=True)
 
 
 def _convolution(in_channels: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1),

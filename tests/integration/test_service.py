@@ -32,13 +32,13 @@ from kws.modeling import KwsFeatureExtractor, build_model
 pytestmark = pytest.mark.services
 ROOT = Path(__file__).resolve().parents[2]
 FULL = "KWS_FULL" in os.environ
-TONES = {"yes": 400.0, "no": 900.0}
+TONES, UNKNOWN_HERTZ = {"yes": 400.0, "no": 900.0}, 2500.0
 BASE_IMAGE = "pytorch/torchserve:0.12.0-cpu"
 
 
 @pytest.fixture(scope="module")
 def spotter_folder(tmp_path_factory):
-    """A model that was trained, in seconds, to tell two tones, noise and silence apart."""
+    """A model that was trained, in seconds, to tell two tones, a third and silence apart."""
     torch.manual_seed(0)
     labels = (*TONES, "_unknown_", "_silence_")
     features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
@@ -47,8 +47,8 @@ def spotter_folder(tmp_path_factory):
     optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.01), torch.Generator().manual_seed(0)
     times = torch.arange(16000) / 16000
     for _ in range(60):
-        sounds = torch.stack([*((2 * torch.pi * hertz * times).sin() for hertz in TONES.values()),
-                              torch.randn(16000, generator=generator), torch.zeros(16000)]).repeat(4, 1)
+        sounds = torch.stack([*((2 * torch.pi * hertz * times).sin() for hertz in (*TONES.values(), UNKNOWN_HERTZ)),
+                              torch.zeros(16000)]).repeat(4, 1)
         gains = 10 ** (-1.0 * torch.rand(16, 1, generator=generator))
         waveforms = gains * sounds + 0.003 * torch.randn(16, 16000, generator=generator)
         optimizer.zero_grad()
@@ -72,7 +72,7 @@ def archive(spotter_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def wavs(tone, noise, wav_bytes):
     """Each label's sound, a second of it."""
-    sounds = {**{word: tone(hertz) for word, hertz in TONES.items()}, "_unknown_": noise(0, amplitude=0.2)}
+    sounds = {**{word: tone(hertz) for word, hertz in TONES.items()}, "_unknown_": tone(UNKNOWN_HERTZ)}
     return {label: wav_bytes(sound + noise(1, amplitude=0.003)) for label, sound in sounds.items()}
 
 
