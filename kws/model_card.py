@@ -14,7 +14,7 @@ tags: [keyword-spotting]
 Answers one of {num_labels} labels for a window of {seconds:g} s at {sample_rate:,} Hz: the keywords, `_unknown_` for
 other speech, `_silence_` for none. {num_parameters:,} parameters, log-mel front end inside.
 
-Validation, epoch of the lowest loss of {epochs} (seed {seed}): accuracy {accuracy:.2%}, macro-F1 {macro_f1:.2%}.
+Validation, at the lowest loss of {epochs} epochs (seed {seed}): accuracy {accuracy:.2%}, macro-F1 {macro_f1:.2%}.
 
 ```python
 from transformers import pipeline
