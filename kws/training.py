@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import numpy as np
 import torch
@@ -24,11 +25,12 @@ from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore, load_store
 from kws.distillation import Teacher
 from kws.errors import ConfigError, DataError, ModelError
-from kws.labels import LabelSet
+from kws.labels import UNKNOWN, LabelSet
 from kws.metrics import headline
 from kws.model_card import write_model_card
 from kws.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
 from kws.progress import Progress, history
+from kws.runtime import labels_of
 from kws.tracking import EpochReporter, Tracker
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class TrainingResult:
     Args:
         model: the model folder.
         epochs: epochs trained.
-        validation: metrics of the kept epoch on the validation split.
+        validation: metrics of the finished model on the validation split.
         num_parameters: weights that were trained.
         clips_per_second: of the whole training loop, evaluation left out.
     """
@@ -221,7 +223,9 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
     model = trainer.accelerator.unwrap_model(trainer.model)
     rows = history(trainer.state)
     best = rows.iloc[int(rows["validation_loss"].argmin())]
-    validation = {name: float(best[name]) for name in ("accuracy", "macro_f1")}
+    _expect_unknown(model, config.training.unknown_odds)
+    metrics = trainer.predict(cast(ClipDataset, trainer.eval_dataset), metric_key_prefix="validation").metrics or {}
+    validation = {name: metrics[f"validation_{name}"] for name in ("accuracy", "macro_f1")}
     result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,
                             sum(parameter.numel() for parameter in model.parameters()), progress.clips_per_second)
     if trainer.is_world_process_zero():
@@ -235,3 +239,14 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
             write_model_card(folder / "README.md", config.data.keywords, config.data.sample_rate,
                              config.data.num_samples, summary, config.data.attribution, config.data.licence)
     return result
+
+
+@torch.no_grad()
+def _expect_unknown(model: KwsForAudioClassification, odds: float) -> None:
+    """Make `_unknown_` as many times likelier than it was in training: life has more words than a data set.
+
+    The logarithm of the ratio of both a priori odds is added to a label's logit (M. Saerens et al., "Adjusting the
+    Outputs of a Classifier to New a Priori Probabilities", Neural Computation 14, 2002).
+    """
+    classifier = cast(torch.nn.Sequential, model.network.head)[-1]
+    classifier.get_parameter("bias")[labels_of(model).index(UNKNOWN)] += math.log(odds)

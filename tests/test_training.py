@@ -75,7 +75,7 @@ def test_a_pupil_learns_from_its_teacher(configure, tmp_path):
 
 
 def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
-    result = training.train(configure("training.epochs=12"))
+    result = training.train(configure("training.epochs=12", "training.unknown_odds=1"))
     assert result.validation["accuracy"] > 0.9
     assert {path.name for path in result.model.iterdir()} >= {
         "config.json", "preprocessor_config.json", "model.safetensors", "metrics.json", "history.csv", "README.md"}
@@ -103,6 +103,18 @@ def test_the_kept_weights_are_those_of_the_epoch_of_the_lowest_loss(configure):
     with torch.inference_mode():
         predicted = load_torch_model(result.model)(batch["input_values"]).logits.argmax(dim=1).numpy()
     assert (predicted == clips.label_ids).mean() == pytest.approx(result.validation["accuracy"])
+
+
+def test_a_finished_model_expects_more_other_words_than_it_was_trained_on(configure, tmp_path):
+    as_trained = training.train(configure("training.unknown_odds=1", f"training.model={tmp_path / 'a'}"))
+    wary = training.train(configure("training.unknown_odds=20", f"training.model={tmp_path / 'b'}"))
+    clips = torch.from_numpy(tone_store().waveforms / np.float32(32768))
+    with torch.inference_mode():
+        before, after = (load_torch_model(result.model)(clips).logits for result in (as_trained, wary))
+    shift = np.zeros_like(before)
+    shift[:, LABELS.index("_unknown_")] = np.log(20)
+    np.testing.assert_allclose(after - before, shift, atol=1e-5)
+    pd.testing.assert_frame_equal(*(pd.read_csv(result.model / "history.csv") for result in (as_trained, wary)))
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not(configure, tmp_path):
