@@ -14,7 +14,7 @@ tags: [keyword-spotting]
 Answers one of {num_labels} labels for a window of {seconds:g} s at {sample_rate:,} Hz: the keywords, `_unknown_` for
 other speech, `_silence_` for none. {num_parameters:,} parameters, log-mel front end inside.
 
-Validation, at the lowest loss of {epochs} epochs (seed {seed}): accuracy {accuracy:.2%}, macro-F1 {macro_f1:.2%}.
+Validation, after epoch {kept_epoch} of {epochs} (seed {seed}): accuracy {accuracy:.2%}, macro-F1 {macro_f1:.2%}.
 
 ```python
 from transformers import pipeline
@@ -32,7 +32,7 @@ longer than the window too.
 ## Use and limits
 
 For single words, as commands to a device whose user notices and repeats what was misheard. It was measured on the
-validation speakers of its own data, by whom its best epoch was chosen: expect less of other accents, rooms, distances
+validation speakers of its own data, by whom its training was chosen: expect less of other accents, rooms, distances
 and microphones. It sometimes takes other speech or noise for a keyword; a threshold on the confidence makes that rarer,
 at the price of missed keywords. It does not know who speaks. Nothing that must not fail may depend on it alone.
 """
@@ -55,6 +55,5 @@ def write_model_card(path: Path, keywords: Sequence[str], sample_rate: int, num_
     data = (f"Trained on {attribution}." * bool(attribution), f"Licence of the recordings: {licence}" * bool(licence))
     path.write_text(_CARD.format(
         keywords=", ".join(keywords), num_labels=len(keywords) + 2, sample_rate=sample_rate,
-        seconds=num_samples / sample_rate, num_parameters=summary["num_parameters"],
-        epochs=summary["epochs"], seed=summary["seed"], data="\n".join(filter(None, data)) or _NO_DATA,
-        **summary["validation"]), encoding="utf-8")
+        seconds=num_samples / sample_rate, data="\n".join(filter(None, data)) or _NO_DATA,
+        **summary, **summary["validation"]), encoding="utf-8")

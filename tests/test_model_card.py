@@ -2,7 +2,8 @@ import pytest
 
 from kws.model_card import write_model_card
 
-SUMMARY = {"num_parameters": 12345, "epochs": 20, "seed": 3, "validation": {"accuracy": 0.951, "macro_f1": 0.954}}
+SUMMARY = {"num_parameters": 12345, "kept_epoch": 19, "epochs": 20, "seed": 3,
+           "validation": {"accuracy": 0.951, "macro_f1": 0.954}}
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def card(tmp_path):
 def test_it_says_what_the_model_answers_and_how_well(card):
     text = card()
     assert all(said in text for said in ("yes, no", "one of 4 labels", "0.5 s at 16,000 Hz", "12,345 parameters",
-                                         "20 epochs (seed 3)", "accuracy 95.10%", "macro-F1 95.40%"))
+                                         "epoch 19 of 20 (seed 3)", "accuracy 95.10%", "macro-F1 95.40%"))
 
 
 def test_it_names_whose_recordings_they_are_and_under_what_licence(card):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from kws import training
@@ -85,24 +86,37 @@ def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
         weight.numel() for weight in load_torch_model(result.model).parameters())
     history = pd.read_csv(result.model / "history.csv")
     assert history["epoch"].tolist() == list(range(1, result.epochs + 1))
-    kept = history.loc[history["validation_loss"].idxmin()]
-    assert kept["epoch"] == summary["best_epoch"]
+    kept = history.set_index("epoch").loc[summary["kept_epoch"]]
     assert kept["macro_f1"] == pytest.approx(result.validation["macro_f1"])
     assert "accuracy" in (result.model / "README.md").read_text()
     assert len({path.stat().st_mode for path in result.model.iterdir() if path.is_file()}) == 1  # readable alike
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_the_kept_weights_are_those_of_the_epoch_of_the_lowest_loss(configure):
-    config = configure("training.epochs=6", "training.learning_rate=0.05")
-    result = training.train(config)
-    store = tone_store()
-    data = config.data
-    clips = training.ClipDataset(store, "validation", None, data.silence_ratio, data.silence_gain_db, config.seed)
-    batch = clips.__getitems__(range(len(clips)))
-    with torch.inference_mode():
-        predicted = load_torch_model(result.model)(batch["input_values"]).logits.argmax(dim=1).numpy()
-    assert (predicted == clips.label_ids).mean() == pytest.approx(result.validation["accuracy"])
+@pytest.mark.parametrize("macro_f1, epoch", [
+    ([0.5, 0.89, 0.9], 3), ([0.5, 0.93, 0.9], 3), ([0.5, 0.94, 0.9], 2), ([0.94, 0.94, 0.9], 1), ([0.9, 0.2, 0.1], 1)])
+def test_an_earlier_epoch_is_kept_where_it_is_clearly_better(macro_f1, epoch):
+    """With 100 clips and 85 to 95 % of them right, a standard error is 2 to 4 points."""
+    rows = pd.DataFrame({"epoch": [1, 2, 3], "macro_f1": macro_f1, "accuracy": [0.88, 0.88, 0.88]})
+    assert training.kept_epoch(rows, num_clips=100) == epoch
+    assert training.kept_epoch(rows, num_clips=10**9) == 1 + max(range(3), key=macro_f1.__getitem__)
+
+
+@pytest.mark.parametrize("choice", [min, max], ids=["the best", "the last"])
+def test_the_kept_weights_are_those_of_the_kept_epoch(configure, tmp_path, monkeypatch, choice):
+    def keep(rows, num_clips):
+        return int(choice(rows["epoch"].max(), rows.loc[rows["macro_f1"].idxmax(), "epoch"]))
+
+    monkeypatch.setattr(training, "kept_epoch", keep)
+    result = training.train(configure("training.epochs=30", "training.early_stop_epochs=2", "training.unknown_odds=1"))
+    summary = json.loads((result.model / "metrics.json").read_text())
+    checkpoints = {int(path.name.split("-")[1]): path for path in (tmp_path / "run").glob("checkpoint-*")}
+    assert len(checkpoints) == 2 and (summary["kept_epoch"] < result.epochs) == (choice is min)
+    for step, checkpoint in checkpoints.items():
+        saved = load_file(checkpoint / "model.safetensors")
+        found = weights(result.model)
+        is_kept = step * result.epochs == summary["kept_epoch"] * max(checkpoints)
+        assert all(torch.equal(saved[name], found[name]) for name in saved) == is_kept
 
 
 def test_a_finished_model_expects_more_other_words_than_it_was_trained_on(configure, tmp_path):
