@@ -148,10 +148,10 @@ def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = Non
 
 
 def kept_epoch(rows: pd.DataFrame, num_clips: int) -> int:
-    """Choose the last epoch, or the one of the best macro-F1 if that is better by more than a standard error.
+    """Choose the last epoch, or the one of the best macro-F1 if that is better by more than two standard errors.
 
-    A few clips more are luck, and an early epoch that was lucky may be points worse in noise. The rule of one standard
-    error is that of L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
+    The best of many epochs is lucky with a few clips, and an early one may be points worse in noise. Preferring what is
+    as good as can be told is the idea of L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
 
     Args:
         rows: the epochs so far, as `history` gives them.
@@ -159,7 +159,7 @@ def kept_epoch(rows: pd.DataFrame, num_clips: int) -> int:
     """
     best, last = rows.iloc[int(rows["macro_f1"].argmax())], rows.iloc[-1]
     error = math.sqrt(best["accuracy"] * (1 - best["accuracy"]) / num_clips)
-    return int((best if best["macro_f1"] - last["macro_f1"] > error else last)["epoch"])
+    return int((best if best["macro_f1"] - last["macro_f1"] > 2 * error else last)["epoch"])
 
 
 def _load_matching_store(config: Config) -> PreparedStore:
