@@ -153,7 +153,7 @@ def test_an_experiment_is_run_shown_and_kept_apart(copy):
 def test_the_plots_hold_what_they_promise(copy):
     copy.dvc("plots", "show")
     page = (copy.folder / "dvc_plots/index.html").read_text()
-    for text in ("training_loss", "macro_f1", '"answered": "no"', "curves.png"):
+    for text in ("training_loss", "macro_f1", '"answered": ', '"spoken": "no"', "curves.png"):
         assert text in page
     assert list((copy.folder / "dvc_plots/static").glob("*curves.png"))
 
