@@ -119,6 +119,19 @@ def test_the_kept_weights_are_those_of_the_kept_epoch(configure, tmp_path, monke
         assert all(torch.equal(saved[name], found[name]) for name in saved) == is_kept
 
 
+@pytest.mark.parametrize("odds", [1, 2.5])
+def test_the_reported_accuracy_is_that_of_the_written_weights(configure, odds):
+    config = configure("training.epochs=6", "training.learning_rate=0.05", f"training.unknown_odds={odds}")
+    result = training.train(config)
+    store = tone_store()
+    data = config.data
+    clips = training.ClipDataset(store, "validation", None, data.silence_ratio, data.silence_gain_db, config.seed)
+    batch = clips.__getitems__(range(len(clips)))
+    with torch.inference_mode():
+        predicted = load_torch_model(result.model)(batch["input_values"]).logits.argmax(dim=1).numpy()
+    assert (predicted == clips.label_ids).mean() == pytest.approx(result.validation["accuracy"])
+
+
 def test_a_finished_model_expects_more_other_words_than_it_was_trained_on(configure, tmp_path):
     as_trained = training.train(configure("training.unknown_odds=1", f"training.model={tmp_path / 'a'}"))
     wary = training.train(configure("training.unknown_odds=20", f"training.model={tmp_path / 'b'}"))

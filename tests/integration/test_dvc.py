@@ -153,8 +153,12 @@ def test_an_experiment_is_run_shown_and_kept_apart(copy):
 def test_the_plots_hold_what_they_promise(copy):
     copy.dvc("plots", "show")
     page = (copy.folder / "dvc_plots/index.html").read_text()
-    for text in ("training_loss", "macro_f1", '"answered": ', '"spoken": "no"', "curves.png"):
+    for text in ("training_loss", "macro_f1", '"spoken": "no"', "curves.png"):
         assert text in page
+    answers = pd.read_csv(copy.folder / "reports/evaluation/answers.csv")
+    for column in ("spoken", "answered"):
+        for label, count in answers[column].value_counts().items():
+            assert page.count(f'"{column}": "{label}"') == count
     assert list((copy.folder / "dvc_plots/static").glob("*curves.png"))
 
 
