@@ -65,8 +65,7 @@ pretrained: setup  ## make the model that ships with the repository again, of th
 	@began=$$(date +%s) && \
 	$(RUN) scripts/prepare.py configs/real.yaml --set data.root=$(REAL) -v && \
 	$(RUN) scripts/train.py configs/real.yaml --set data.root=$(REAL) --set training.model=models/teacher \
-		--set training.checkpoints=runs/teacher --set architecture=configs/arch/base.yaml --set training.epochs=60 \
-		--set training.unknown_odds=1 -v && \
+		--set training.checkpoints=runs/teacher --set architecture=configs/arch/base.yaml --set training.epochs=60 -v && \
 	$(RUN) scripts/train.py configs/real.yaml --set data.root=$(REAL) --set training.teacher=models/teacher -v && \
 	$(RUN) scripts/export.py models/real --config configs/real.yaml --int8 -v && \
 	$(RUN) scripts/publish.py models/real $(PRETRAINED) && \

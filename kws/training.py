@@ -26,12 +26,12 @@ from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore, load_store
 from kws.distillation import Teacher
 from kws.errors import ConfigError, DataError, ModelError
-from kws.labels import UNKNOWN, LabelSet
+from kws.labels import LabelSet
 from kws.metrics import headline
 from kws.model_card import write_model_card
 from kws.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
+from kws.odds import expect_unknown
 from kws.progress import Progress, history
-from kws.runtime import labels_of
 from kws.tracking import EpochReporter, Tracker
 
 logger = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
     """Write the model folder from the weights of the kept epoch, which the trainer has."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     rows, clips = history(trainer.state), cast(ClipDataset, trainer.eval_dataset)
-    _expect_unknown(model, config.training.unknown_odds)
+    expect_unknown(model, config.training.unknown_odds)  # life has more words than a data set
     metrics = trainer.predict(clips, metric_key_prefix="validation").metrics or {}
     validation = {name: metrics[f"validation_{name}"] for name in ("accuracy", "macro_f1")}
     result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,
@@ -259,14 +259,3 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
             write_model_card(folder / "README.md", config.data.keywords, config.data.sample_rate,
                              config.data.num_samples, summary, config.data.attribution, config.data.licence)
     return result
-
-
-@torch.no_grad()
-def _expect_unknown(model: KwsForAudioClassification, odds: float) -> None:
-    """Make `_unknown_` as many times likelier than it was in training: life has more words than a data set.
-
-    The logarithm of the ratio of both a priori odds is added to a label's logit (M. Saerens et al., "Adjusting the
-    Outputs of a Classifier to New a Priori Probabilities", Neural Computation 14, 2002).
-    """
-    classifier = cast(torch.nn.Sequential, model.network.head)[-1]
-    classifier.get_parameter("bias")[labels_of(model).index(UNKNOWN)] += math.log(odds)
