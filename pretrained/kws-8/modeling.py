@@ -27,17 +27,19 @@ class KwsConfig(PretrainedConfig):
         num_samples: T, samples of the window.
         features: keyword arguments of `LogMel`, without the sample rate.
         architecture: the network, as an architecture file describes it.
+        unknown_odds: how many times likelier than in training the model takes `_unknown_` to be.
         kwargs: `id2label` and `label2id`, and what Hugging Face keeps there.
     """
 
     model_type = "kws"
 
     def __init__(self, sample_rate: int = 16000, num_samples: int = 16000, features: Optional[dict[str, Any]] = None,
-                 architecture: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
+                 architecture: Optional[dict[str, Any]] = None, unknown_odds: float = 1.0, **kwargs: Any) -> None:
         self.sample_rate = sample_rate
         self.num_samples = num_samples
         self.features = features or {}
         self.architecture = architecture or {}
+        self.unknown_odds = unknown_odds
         super().__init__(**kwargs)
 
 
