@@ -29,6 +29,9 @@ class KwsConfig(PretrainedConfig):
         architecture: the network, as an architecture file describes it.
         unknown_odds: how many times likelier than in training the model takes `_unknown_` to be.
         kwargs: `id2label` and `label2id`, and what Hugging Face keeps there.
+
+    Raises:
+        ValueError: if `unknown_odds` is not a number above 0, as after an edit of the file.
     """
 
     model_type = "kws"
@@ -39,6 +42,8 @@ class KwsConfig(PretrainedConfig):
         self.num_samples = num_samples
         self.features = features or {}
         self.architecture = architecture or {}
+        if not (isinstance(unknown_odds, (int, float)) and 0 < unknown_odds < float("inf")):
+            raise ValueError(f"unknown_odds: found {unknown_odds!r}; expected a number above 0")
         self.unknown_odds = unknown_odds
         super().__init__(**kwargs)
 

@@ -10,6 +10,11 @@ from typing import Callable, Sequence
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure.
+settings.register_profile("kws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kws")
 
 # What the published rule makes of these speakers at 10 % / 10 %, computed with sha1sum and bc (see test_split.py).
 SPEAKERS = {

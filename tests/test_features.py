@@ -2,7 +2,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kws.features import FoldedLogMel, LogMel
@@ -56,7 +56,6 @@ def test_folded_is_the_same(change):
     torch.testing.assert_close(FoldedLogMel(log_mel)(waveforms), log_mel(waveforms), atol=1e-4, rtol=0)
 
 
-@settings(deadline=None)  # thousands of frames at the smallest hops
 @given(st.data())
 def test_folded_is_the_same_for_any_window_and_hop(data):
     rate = data.draw(st.sampled_from([8000, 16000]), "rate")

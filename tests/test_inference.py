@@ -161,7 +161,7 @@ def test_windows_hear_every_sample_and_only_the_recording(length, num_samples):
     assert starts[-1] + num_samples <= max(length, num_samples)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 40000), min_size=1, max_size=6))
 def test_an_answer_does_not_depend_on_the_neighbours(lengths):
     spotter = KeywordSpotter(Loudness())

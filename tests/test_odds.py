@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,11 @@ from hypothesis import strategies as st
 
 from kws.architecture import load_architecture
 from kws.config import FeatureConfig
+from kws.errors import ModelError
 from kws.labels import LabelSet
 from kws.modeling import KwsForAudioClassification, build_model
 from kws.odds import expect_unknown
+from kws.runtime import load_torch_model
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
 
@@ -45,3 +48,12 @@ def test_the_odds_travel_with_the_model(model, tmp_path):
     loaded = KwsForAudioClassification.from_pretrained(tmp_path).eval()
     expect_unknown(loaded, 1)
     torch.testing.assert_close(unknown_odds(loaded), as_trained, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("odds", [0, -1, float("nan"), float("inf"), "many", None, [2.5]])
+def test_edited_odds_that_are_none_are_named(model, tmp_path, odds):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "unknown_odds": odds}))
+    with pytest.raises(ModelError, match="unknown_odds: found .*; expected a number above 0"):
+        load_torch_model(tmp_path)
