@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kws.errors import ModelError
 from kws.modeling import KwsForAudioClassification
-from kws.odds import expect_unknown
+from kws.rarity import expect_keywords
 from kws.runtime import load_torch_model
 
 _TEMPERATURE = 2.0
@@ -39,7 +39,7 @@ class Teacher:
             if found != expected:
                 raise ModelError(f"{folder}: a teacher with {key} {found}; expected those of its pupil, {expected}",
                                  "other_teacher")
-        expect_unknown(self._model, odds=1)  # a pupil's own wariness is added when it is finished
+        expect_keywords(self._model, rarity=1)  # a pupil's own wariness is added when it is finished
 
     def loss(self, labelled: torch.Tensor, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Add the divergence from the teacher's answers to the loss against the labels.

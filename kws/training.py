@@ -30,8 +30,8 @@ from kws.labels import LabelSet
 from kws.metrics import headline
 from kws.model_card import write_model_card
 from kws.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
-from kws.odds import expect_unknown
 from kws.progress import Progress, history
+from kws.rarity import expect_keywords
 from kws.tracking import EpochReporter, Tracker
 
 logger = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
     """Write the model folder from the weights of the kept epoch, which the trainer has."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     rows, clips = history(trainer.state), cast(ClipDataset, trainer.eval_dataset)
-    expect_unknown(model, config.training.unknown_odds)  # life has more words than a data set
+    expect_keywords(model, config.training.keyword_rarity)  # life has more words than a data set
     metrics = trainer.predict(clips, metric_key_prefix="validation").metrics or {}
     validation = {name: metrics[f"validation_{name}"] for name in ("accuracy", "macro_f1")}
     result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,

@@ -7,7 +7,7 @@ from kws.config import FeatureConfig
 from kws.distillation import Teacher
 from kws.errors import ModelError
 from kws.modeling import build_model
-from kws.odds import expect_unknown
+from kws.rarity import expect_keywords
 
 ARCHITECTURE = {
     "network": "folded-mel", "stem": {"channels": 4, "kernel": [5, 5], "stride": [4, 2]}, "spectral": [],
@@ -43,7 +43,7 @@ def test_who_answers_as_the_teacher_has_nothing_to_learn(folder):
 
 def test_a_teachers_wariness_is_not_handed_on(folder, tmp_path):
     wary = model()
-    expect_unknown(wary, 5)
+    expect_keywords(wary, 5)
     wary.save_pretrained(tmp_path / "wary")
     features, logits = torch.randn(6, 1, 40, 26), torch.randn(6, 3)
     losses = [Teacher(path, model(), CPU).loss(torch.tensor(5.0), logits, features).item()
