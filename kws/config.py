@@ -113,7 +113,7 @@ class TrainingConfig(Section):
     weight_decay: NotNegative = 0.01
     label_smoothing: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.05
     max_gradient_norm: Positive = 5.0
-    keyword_rarity: Positive = 5.0
+    keyword_rarity: Positive = 4.0
     early_stop_epochs: Count = 8
     num_threads: CountOrZero = 0
 
