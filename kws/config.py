@@ -5,7 +5,7 @@ Each section checks what it owns; `Config` checks across sections. Every problem
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Optional, Sequence
+from typing import Annotated, Literal, Sequence
 
 from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
 
@@ -105,7 +105,7 @@ class TrainingConfig(Section):
 
     model: Path = Path("models/kws")
     checkpoints: Path = Path("runs/kws")
-    teacher: Optional[Path] = None
+    teachers: tuple[Path, ...] = ()
     epochs: Count = 20
     batch_size: Count = 64
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.01

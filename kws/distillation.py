@@ -1,15 +1,18 @@
-"""Learning from a larger model's answers besides the labels.
+"""Learning from the answers of trained models besides the labels.
 
 G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531: the answers tell how
-alike two words sound, which a label does not.
+alike two words sound, which a label does not. And they can be had for what has no label: L. Beyer et al., "Knowledge
+Distillation: A Good Teacher is Patient and Consistent", arXiv:2106.05237, section 3.1.
 """
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
 import torch
 from torch.nn import functional as F
 
+from kws.augment import uniform
 from kws.errors import ModelError
 from kws.modeling import KwsForAudioClassification
 from kws.rarity import expect_keywords
@@ -17,32 +20,27 @@ from kws.runtime import load_torch_model
 
 _TEMPERATURE = 2.0
 _SHARE = 0.7  # of the loss; the labels keep the rest
+_FADE = 160  # samples from one clip to the next where two are joined
+_QUIETEST = 1e-4  # RMS that a silent clip counts as
 
 
-class Teacher:
-    """A trained model that another one learns from.
+class Teachers:
+    """Trained models whose mean answer another one learns.
 
     Args:
-        folder: its model folder.
-        pupil: the model that learns; it must hear and answer as the teacher does.
-        device: where both compute.
+        folders: their model folders, at least one.
+        pupil: the model that learns; it must hear and answer as its teachers do.
+        device: where all compute.
 
     Raises:
-        ModelError: if the folder holds no model, or one with other labels, features or window ("other_teacher").
+        ModelError: if a folder holds no model, or one with other labels, features or window ("other_teacher").
     """
 
-    def __init__(self, folder: Path, pupil: KwsForAudioClassification, device: torch.device) -> None:
-        self._model = load_torch_model(folder)
-        self._model.to(device)  # type: ignore[arg-type]
-        for key in ("id2label", "sample_rate", "num_samples", "features"):
-            found, expected = getattr(self._model.config, key), getattr(pupil.config, key)
-            if found != expected:
-                raise ModelError(f"{folder}: a teacher with {key} {found}; expected those of its pupil, {expected}",
-                                 "other_teacher")
-        expect_keywords(self._model, rarity=1)  # a pupil's own wariness is added when it is finished
+    def __init__(self, folders: Sequence[Path], pupil: KwsForAudioClassification, device: torch.device) -> None:
+        self._models = [_load(folder, pupil, device) for folder in folders]
 
     def loss(self, labelled: torch.Tensor, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Add the divergence from the teacher's answers to the loss against the labels.
+        """Add the divergence from the teachers' answers to the loss against the labels.
 
         Args:
             labelled: scalar, the loss against the labels.
@@ -51,8 +49,46 @@ class Teacher:
         Returns:
             scalar.
         """
-        with torch.no_grad():
-            answers = self._model(input_features=features).logits
-        divergence = F.kl_div(F.log_softmax(logits / _TEMPERATURE, dim=1),
-                              F.log_softmax(answers / _TEMPERATURE, dim=1), reduction="batchmean", log_target=True)
+        divergence = F.kl_div(F.log_softmax(logits / _TEMPERATURE, dim=1), self._answers(features),
+                              reduction="batchmean")
         return (1 - _SHARE) * labelled + _SHARE * _TEMPERATURE ** 2 * divergence
+
+    @torch.no_grad()
+    def _answers(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, 1, M, F] -> [B, C] mean probabilities, softened by the temperature."""
+        answers = [F.softmax(model(input_features=features).logits / _TEMPERATURE, dim=1) for model in self._models]
+        return torch.stack(answers).mean(dim=0)
+
+
+def _load(folder: Path, pupil: KwsForAudioClassification, device: torch.device) -> KwsForAudioClassification:
+    model = load_torch_model(folder)
+    for key in ("id2label", "sample_rate", "num_samples", "features"):
+        found, expected = getattr(model.config, key), getattr(pupil.config, key)
+        if found != expected:
+            raise ModelError(f"{folder}: a teacher with {key} {found}; expected those of its pupil, {expected}",
+                             "other_teacher")
+    expect_keywords(model, rarity=1)  # a pupil's own wariness is added when it is finished
+    model.to(device)  # type: ignore[arg-type]
+    return model
+
+
+def blend_first(waveforms: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Make pseudo-words of the first clips: each laid over, or joined in the middle to, one of those that follow.
+
+    Args:
+        waveforms: [B, T].
+        count: how many to blend, at most B / 2.
+        generator: on the CPU.
+    Returns:
+        [B, T], from `count` on as they were.
+    """
+    first, second = waveforms[:count], waveforms[count:2 * count]
+    share, middle = (uniform(generator, count, *bounds)[:, None].to(waveforms.device)
+                     for bounds in ((0.0, 1.0), (0.25, 0.75)))
+    loudness, other = (
+        clips.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_QUIETEST) for clips in (first, second))
+    over = torch.lerp(second * loudness / other, first, share)
+    positions = torch.arange(waveforms.shape[1], device=waveforms.device)
+    joined = torch.lerp(first, second, ((positions - middle * waveforms.shape[1]) / _FADE + 0.5).clamp(0, 1))
+    laid_over = (uniform(generator, count, 0.0, 1.0) < 0.5)[:, None].to(waveforms.device)
+    return torch.cat([torch.where(laid_over, over, joined), waveforms[count:]])

@@ -8,7 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, cast
+from typing import Any, Optional, Sequence, cast
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from kws.config import Config
 from kws.data.noise import NoiseBank
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore, load_store
-from kws.distillation import Teacher
+from kws.distillation import Teachers, blend_first
 from kws.errors import ConfigError, DataError, ModelError
 from kws.labels import LabelSet
 from kws.metrics import headline
@@ -71,25 +71,29 @@ class KwsTrainer(Trainer):
     """A `Trainer` that augments each training batch on the device it is trained on."""
 
     def __init__(self, *, augmenter: Augmenter, noise: Optional[NoiseBank], label_smoothing: float,
-                 teacher: Optional[Path], **kwargs: Any) -> None:
+                 teachers: Sequence[Path], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.teacher = Teacher(teacher, kwargs["model"], self.args.device) if teacher else None
+        self.teachers = Teachers(teachers, kwargs["model"], self.args.device) if teachers else None
         self.augmenter = augmenter
         self.noise = noise.to(self.args.device) if noise else None
         self.label_smoothing = label_smoothing
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
                      num_items_in_batch: torch.Tensor | int | None = None) -> Any:
-        """Cross-entropy; in training of augmented clips, with smoothed labels and perhaps a teacher's answers."""
+        """Cross-entropy; in training of augmented clips, with smoothed labels and perhaps teachers' answers."""
         if not model.training:
             outputs = model(**inputs)
             return (outputs.loss, outputs) if return_outputs else outputs.loss
-        features = self._augmented_features(inputs["input_values"])
+        generator, waveforms = self._generator(), inputs["input_values"]
+        blended = len(waveforms) // 2 if self.teachers else 0  # clips that have no label
+        if blended:
+            waveforms = blend_first(waveforms, blended, generator)
+        features = self._augmented_features(waveforms, generator)
         outputs = model(input_features=features)
-        loss = torch.nn.functional.cross_entropy(outputs.logits, inputs["labels"],
+        loss = torch.nn.functional.cross_entropy(outputs.logits[blended:], inputs["labels"][blended:],
                                                  label_smoothing=self.label_smoothing)
-        if self.teacher is not None:
-            loss = self.teacher.loss(loss, outputs.logits, features)
+        if self.teachers:
+            loss = self.teachers.loss(loss, outputs.logits, features)
         return (loss, outputs) if return_outputs else loss
 
     def _load_best_model(self) -> None:
@@ -98,12 +102,15 @@ class KwsTrainer(Trainer):
         if kept_epoch(rows, len(cast(ClipDataset, self.eval_dataset))) < rows["epoch"].max():
             super()._load_best_model()
 
-    @torch.no_grad()
-    def _augmented_features(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """[B, T] -> [B, 1, M, F]; drawn from the step's own seed, so that a resumed training draws the same."""
+    def _generator(self) -> torch.Generator:
+        """Seed a generator for this step, so that a resumed training draws the same."""
         entropy = [self.args.seed, self.state.global_step, self.args.process_index]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
-        generator = torch.Generator().manual_seed(seed)
+        return torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def _augmented_features(self, waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """[B, T] -> [B, 1, M, F]."""
         return self.augmenter.spectrograms(waveforms, self.noise.draw if self.noise else None,
                                            self.accelerator.unwrap_model(self.model).features, generator)
 
@@ -120,7 +127,7 @@ def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = Non
         ConfigError: if the architecture does not fit the features.
         DataError: if the prepared store is missing or made for other settings, or there is nothing to resume from.
         FileExistsError: if the folder for the model holds something else.
-        ModelError: "diverged" if the loss is no longer finite; "other_teacher" if the teacher is none for this model.
+        ModelError: "diverged" if the loss is no longer finite; "other_teacher" if a teacher is none for this model.
         TrackingError: if the training cannot be recorded; nothing was trained then.
     """
     check_replaceable(config.training.model, _MODEL_FILE)  # now: after the training it would be a pity
@@ -193,7 +200,7 @@ def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Pr
         callbacks=[progress, EarlyStoppingCallback(config.training.early_stop_epochs)],
         augmenter=Augmenter(sample_rate=settings.sample_rate, **config.augment.model_dump()),
         noise=training.noise,
-        label_smoothing=config.training.label_smoothing, teacher=config.training.teacher)
+        label_smoothing=config.training.label_smoothing, teachers=config.training.teachers)
     trainer.remove_callback(PrinterCallback)
     return trainer, progress
 

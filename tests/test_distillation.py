@@ -4,7 +4,7 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from kws.config import FeatureConfig
-from kws.distillation import Teacher
+from kws.distillation import Teachers, blend_first
 from kws.errors import ModelError
 from kws.modeling import build_model
 from kws.rarity import expect_keywords
@@ -30,14 +30,24 @@ def test_the_loss_is_that_of_the_paper(folder):
     features, logits = torch.randn(6, 1, 40, 26), torch.randn(6, 3)
     answers = model().eval()(input_features=features).logits.detach().numpy()
     divergence = rel_entr(softmax(answers / 2, axis=1), softmax(logits.numpy() / 2, axis=1)).sum(axis=1).mean()
-    loss = Teacher(folder, model(), CPU).loss(torch.tensor(5.0), logits, features)
+    loss = Teachers([folder], model(), CPU).loss(torch.tensor(5.0), logits, features)
     assert loss.item() == pytest.approx(0.3 * 5.0 + 0.7 * 4 * divergence, rel=1e-4)
+
+
+def test_several_teachers_answer_with_their_mean(folder, tmp_path):
+    model(seed=1).save_pretrained(tmp_path / "other")
+    features, logits = torch.randn(6, 1, 40, 26), torch.randn(6, 3)
+    answers = np.mean([softmax(model(seed=seed).eval()(input_features=features).logits.detach().numpy() / 2, axis=1)
+                       for seed in (0, 1)], axis=0)
+    divergence = rel_entr(answers, softmax(logits.numpy() / 2, axis=1)).sum(axis=1).mean()
+    loss = Teachers([folder, tmp_path / "other"], model(), CPU).loss(torch.tensor(0.0), logits, features)
+    assert loss.item() == pytest.approx(0.7 * 4 * divergence, rel=1e-4)
 
 
 def test_who_answers_as_the_teacher_has_nothing_to_learn(folder):
     features = torch.randn(6, 1, 40, 26)
     logits = model().eval()(input_features=features).logits.detach().requires_grad_()
-    Teacher(folder, model(seed=1), CPU).loss(torch.tensor(0.0), logits, features).backward()
+    Teachers([folder], model(seed=1), CPU).loss(torch.tensor(0.0), logits, features).backward()
     np.testing.assert_allclose(logits.grad, 0, atol=1e-6)
 
 
@@ -46,7 +56,7 @@ def test_a_teachers_wariness_is_not_handed_on(folder, tmp_path):
     expect_keywords(wary, 5)
     wary.save_pretrained(tmp_path / "wary")
     features, logits = torch.randn(6, 1, 40, 26), torch.randn(6, 3)
-    losses = [Teacher(path, model(), CPU).loss(torch.tensor(5.0), logits, features).item()
+    losses = [Teachers([path], model(), CPU).loss(torch.tensor(5.0), logits, features).item()
               for path in (folder, tmp_path / "wary")]
     assert losses[0] == pytest.approx(losses[1])
 
@@ -56,4 +66,26 @@ def test_a_teachers_wariness_is_not_handed_on(folder, tmp_path):
     (dict(log_offset=1e-3), "features")])
 def test_a_teacher_of_another_task_is_refused(folder, pupil, key):
     with pytest.raises(ModelError, match=f"{folder}: a teacher with {key}"):
-        Teacher(folder, model(**pupil), CPU)
+        Teachers([folder], model(**pupil), CPU)
+
+
+def test_blends_are_of_the_first_clips_with_those_that_follow():
+    clips = torch.randn(41, 8000, generator=torch.Generator().manual_seed(0))
+    clips[21:40] *= 0.01
+    found = blend_first(clips, 20, torch.Generator().manual_seed(1))
+    assert torch.equal(found, blend_first(clips, 20, torch.Generator().manual_seed(1)))
+    assert torch.equal(found[20:], clips[20:])
+    joined = (found[:20, :1900] == clips[:20, :1900]).all(dim=1)
+    assert 4 < joined.sum() < 16
+    assert torch.equal(found[:20, 6100:][joined], clips[20:40, 6100:][joined])
+    for blend, first, second in zip(found[:20][~joined], clips[:20][~joined], clips[20:40][~joined]):
+        parts = torch.stack([first, second / second.std()], dim=1)
+        shares = torch.linalg.lstsq(parts, blend[:, None]).solution
+        torch.testing.assert_close(parts @ shares, blend[:, None], rtol=0, atol=1e-3)
+        assert (shares > 0).all() and shares.sum().item() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-6])
+def test_silent_clips_can_be_blended(level):
+    clips = torch.tensor([1.0, level, level, 1.0])[:, None] * torch.ones(4, 800)
+    assert blend_first(clips, 2, torch.Generator().manual_seed(0)).abs().amax() <= 1

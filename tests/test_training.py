@@ -69,7 +69,7 @@ def assert_equal_weights(first, second):
 def test_a_pupil_learns_from_its_teacher(configure, tmp_path):
     teacher = training.train(configure("training.model=" + str(tmp_path / "teacher"))).model
     before = weights(teacher)
-    pupil = training.train(configure(f"training.teacher={teacher}", "seed=1")).model
+    pupil = training.train(configure(f'training.teachers=["{teacher}"]', "seed=1")).model
     alone = training.train(configure("seed=1", "training.model=" + str(tmp_path / "alone"))).model
     assert any(not torch.equal(weight, weights(alone)[name]) for name, weight in weights(pupil).items())
     assert all(torch.equal(weight, before[name]) for name, weight in weights(teacher).items())
