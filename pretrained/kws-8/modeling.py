@@ -27,24 +27,24 @@ class KwsConfig(PretrainedConfig):
         num_samples: T, samples of the window.
         features: keyword arguments of `LogMel`, without the sample rate.
         architecture: the network, as an architecture file describes it.
-        unknown_odds: how many times likelier than in training the model takes `_unknown_` to be.
+        keyword_rarity: how many times rarer than in training the model takes keywords to be.
         kwargs: `id2label` and `label2id`, and what Hugging Face keeps there.
 
     Raises:
-        ValueError: if `unknown_odds` is not a number above 0, as after an edit of the file.
+        ValueError: if `keyword_rarity` is not a number above 0, as after an edit of the file.
     """
 
     model_type = "kws"
 
     def __init__(self, sample_rate: int = 16000, num_samples: int = 16000, features: Optional[dict[str, Any]] = None,
-                 architecture: Optional[dict[str, Any]] = None, unknown_odds: float = 1.0, **kwargs: Any) -> None:
+                 architecture: Optional[dict[str, Any]] = None, keyword_rarity: float = 1.0, **kwargs: Any) -> None:
         self.sample_rate = sample_rate
         self.num_samples = num_samples
         self.features = features or {}
         self.architecture = architecture or {}
-        if not (isinstance(unknown_odds, (int, float)) and 0 < unknown_odds < float("inf")):
-            raise ValueError(f"unknown_odds: found {unknown_odds!r}; expected a number above 0")
-        self.unknown_odds = unknown_odds
+        if not (isinstance(keyword_rarity, (int, float)) and 0 < keyword_rarity < float("inf")):
+            raise ValueError(f"keyword_rarity: found {keyword_rarity!r}; expected a number above 0")
+        self.keyword_rarity = keyword_rarity
         super().__init__(**kwargs)
 
 
