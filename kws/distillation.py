@@ -12,7 +12,6 @@ from typing import Sequence
 import torch
 from torch.nn import functional as F
 
-from kws.augment import uniform
 from kws.errors import ModelError
 from kws.modeling import KwsForAudioClassification
 from kws.rarity import expect_keywords
@@ -20,8 +19,6 @@ from kws.runtime import load_torch_model
 
 _TEMPERATURE = 2.0
 _SHARE = 0.7  # of the loss; the labels keep the rest
-_FADE = 160  # samples from one clip to the next where two are joined
-_QUIETEST = 1e-4  # RMS that a silent clip counts as
 
 
 class Teachers:
@@ -70,25 +67,3 @@ def _load(folder: Path, pupil: KwsForAudioClassification, device: torch.device) 
     expect_keywords(model, rarity=1)  # a pupil's own wariness is added when it is finished
     model.to(device)  # type: ignore[arg-type]
     return model
-
-
-def blend_first(waveforms: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Make pseudo-words of the first clips: each laid over, or joined in the middle to, one of those that follow.
-
-    Args:
-        waveforms: [B, T].
-        count: how many to blend, at most B / 2.
-        generator: on the CPU.
-    Returns:
-        [B, T], from `count` on as they were.
-    """
-    first, second = waveforms[:count], waveforms[count:2 * count]
-    share, middle = (uniform(generator, count, *bounds)[:, None].to(waveforms.device)
-                     for bounds in ((0.0, 1.0), (0.25, 0.75)))
-    loudness, other = (
-        clips.square().mean(dim=1, keepdim=True).sqrt().clamp_min(_QUIETEST) for clips in (first, second))
-    over = torch.lerp(second * loudness / other, first, share)
-    positions = torch.arange(waveforms.shape[1], device=waveforms.device)
-    joined = torch.lerp(first, second, ((positions - middle * waveforms.shape[1]) / _FADE + 0.5).clamp(0, 1))
-    laid_over = (uniform(generator, count, 0.0, 1.0) < 0.5)[:, None].to(waveforms.device)
-    return torch.cat([torch.where(laid_over, over, joined), waveforms[count:]])

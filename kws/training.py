@@ -19,12 +19,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from kws.architecture import load_architecture
 from kws.atomic import atomic_folder, check_replaceable, explain_full_disk
-from kws.augment import Augmenter
+from kws.augment import Augmenter, blend_first
 from kws.config import Config
 from kws.data.noise import NoiseBank
 from kws.data.sampling import ClipDataset
 from kws.data.store import PreparedStore, load_store
-from kws.distillation import Teachers, blend_first
+from kws.distillation import Teachers
 from kws.errors import ConfigError, DataError, ModelError
 from kws.labels import LabelSet
 from kws.metrics import headline
@@ -86,9 +86,7 @@ class KwsTrainer(Trainer):
             return (outputs.loss, outputs) if return_outputs else outputs.loss
         generator, waveforms = self._generator(), inputs["input_values"]
         blended = len(waveforms) // 2 if self.teachers else 0  # clips that have no label
-        if blended:
-            waveforms = blend_first(waveforms, blended, generator)
-        features = self._augmented_features(waveforms, generator)
+        features = self._augmented_features(blend_first(waveforms, blended, generator), generator)
         outputs = model(input_features=features)
         loss = torch.nn.functional.cross_entropy(outputs.logits[blended:], inputs["labels"][blended:],
                                                  label_smoothing=self.label_smoothing)

@@ -4,7 +4,7 @@ import torch
 from scipy.special import rel_entr, softmax
 
 from kws.config import FeatureConfig
-from kws.distillation import Teachers, blend_first
+from kws.distillation import Teachers
 from kws.errors import ModelError
 from kws.modeling import build_model
 from kws.rarity import expect_keywords
@@ -67,25 +67,3 @@ def test_a_teachers_wariness_is_not_handed_on(folder, tmp_path):
 def test_a_teacher_of_another_task_is_refused(folder, pupil, key):
     with pytest.raises(ModelError, match=f"{folder}: a teacher with {key}"):
         Teachers([folder], model(**pupil), CPU)
-
-
-def test_blends_are_of_the_first_clips_with_those_that_follow():
-    clips = torch.randn(41, 8000, generator=torch.Generator().manual_seed(0))
-    clips[21:40] *= 0.01
-    found = blend_first(clips, 20, torch.Generator().manual_seed(1))
-    assert torch.equal(found, blend_first(clips, 20, torch.Generator().manual_seed(1)))
-    assert torch.equal(found[20:], clips[20:])
-    joined = (found[:20, :1900] == clips[:20, :1900]).all(dim=1)
-    assert 4 < joined.sum() < 16
-    assert torch.equal(found[:20, 6100:][joined], clips[20:40, 6100:][joined])
-    for blend, first, second in zip(found[:20][~joined], clips[:20][~joined], clips[20:40][~joined]):
-        parts = torch.stack([first, second / second.std()], dim=1)
-        shares = torch.linalg.lstsq(parts, blend[:, None]).solution
-        torch.testing.assert_close(parts @ shares, blend[:, None], rtol=0, atol=1e-3)
-        assert (shares > 0).all() and shares.sum().item() == pytest.approx(1, abs=0.05)
-
-
-@pytest.mark.parametrize("level", [0.0, 1e-6])
-def test_silent_clips_can_be_blended(level):
-    clips = torch.tensor([1.0, level, level, 1.0])[:, None] * torch.ones(4, 800)
-    assert blend_first(clips, 2, torch.Generator().manual_seed(0)).abs().amax() <= 1
