@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 _CLIPS_AT_A_TIME = 16  # their spectra stay in the processor's caches: twice as fast as a hundred at once
 _QUIETEST = 1e-4  # RMS below which a clip counts as silent: noise is then mixed in as if it were this loud
-_FADE = 160  # samples from one clip to the next where two are joined
 
 
 def uniform(generator: torch.Generator, count: int, low: float, high: float) -> torch.Tensor:
@@ -68,26 +67,6 @@ def mix_noise(waveforms: torch.Tensor, noise: torch.Tensor, snr_db: torch.Tensor
 def _rms(waveforms: torch.Tensor) -> torch.Tensor:
     """[B, T] -> [B], no less than that of a silent clip."""
     return waveforms.square().mean(dim=1).sqrt().clamp_min(_QUIETEST)
-
-
-def blend_first(waveforms: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Make pseudo-words of the first clips: each laid over, or joined in the middle to, one of those that follow.
-
-    Args:
-        waveforms: [B, T].
-        count: how many to blend, at most B / 2.
-        generator: on the CPU.
-    Returns:
-        [B, T], from `count` on as they were.
-    """
-    first, second = waveforms[:count], waveforms[count:2 * count]
-    share, middle = (uniform(generator, count, *bounds)[:, None].to(waveforms.device)
-                     for bounds in ((0.0, 1.0), (0.25, 0.75)))
-    over = torch.lerp(second * (_rms(first) / _rms(second))[:, None], first, share)
-    positions = torch.arange(waveforms.shape[1], device=waveforms.device)
-    joined = torch.lerp(first, second, ((positions - middle * waveforms.shape[1]) / _FADE + 0.5).clamp(0, 1))
-    laid_over = (uniform(generator, count, 0.0, 1.0) < 0.5)[:, None].to(waveforms.device)
-    return torch.cat([torch.where(laid_over, over, joined), waveforms[count:]])
 
 
 def mask_bands(features: torch.Tensor, first: torch.Tensor, width: torch.Tensor, dim: int) -> torch.Tensor:

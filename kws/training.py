@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from kws.architecture import load_architecture
 from kws.atomic import atomic_folder, check_replaceable, explain_full_disk
-from kws.augment import Augmenter, blend_first
+from kws.augment import Augmenter
 from kws.config import Config
 from kws.data.noise import NoiseBank
 from kws.data.sampling import ClipDataset
@@ -84,12 +84,9 @@ class KwsTrainer(Trainer):
         if not model.training:
             outputs = model(**inputs)
             return (outputs.loss, outputs) if return_outputs else outputs.loss
-        generator, waveforms = self._generator(), inputs["input_values"]
-        blended = len(waveforms) // 2 if self.teachers else 0  # clips that have no label
-        features = self._augmented_features(blend_first(waveforms, blended, generator), generator)
+        features = self._augmented_features(inputs["input_values"])
         outputs = model(input_features=features)
-        loss = torch.nn.functional.cross_entropy(outputs.logits[blended:], inputs["labels"][blended:],
-                                                 label_smoothing=self.label_smoothing)
+        loss = torch.nn.functional.cross_entropy(outputs.logits, inputs["labels"], label_smoothing=self.label_smoothing)
         if self.teachers:
             loss = self.teachers.loss(loss, outputs.logits, features)
         return (loss, outputs) if return_outputs else loss
@@ -100,17 +97,14 @@ class KwsTrainer(Trainer):
         if kept_epoch(rows, len(cast(ClipDataset, self.eval_dataset))) < rows["epoch"].max():
             super()._load_best_model()
 
-    def _generator(self) -> torch.Generator:
-        """Seed a generator for this step, so that a resumed training draws the same."""
+    @torch.no_grad()
+    def _augmented_features(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """[B, T] -> [B, 1, M, F]; drawn from the seed and the step, so that a resumed training draws the same."""
         entropy = [self.args.seed, self.state.global_step, self.args.process_index]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator().manual_seed(seed)
-
-    @torch.no_grad()
-    def _augmented_features(self, waveforms: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """[B, T] -> [B, 1, M, F]."""
         return self.augmenter.spectrograms(waveforms, self.noise.draw if self.noise else None,
-                                           self.accelerator.unwrap_model(self.model).features, generator)
+                                           self.accelerator.unwrap_model(self.model).features,
+                                           torch.Generator().manual_seed(seed))
 
 
 def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = None) -> TrainingResult:

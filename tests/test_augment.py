@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kws.augment import Augmenter, blend_first, mask_bands, mix_noise, tilt_spectrum, time_warp, uniform
+from kws.augment import Augmenter, mask_bands, mix_noise, tilt_spectrum, time_warp, uniform
 
 NOTHING = dict(sample_rate=16000, shift_ms=0.0, speed=0.0, tilt=0.0, gain_db=(0.0, 0.0), noise_probability=0.0,
                snr_db=(0.0, 0.0), time_masks=0, time_mask_frames=0, frequency_masks=0, frequency_mask_bins=0)
@@ -107,25 +107,3 @@ def test_masks_no_wider_than_the_spectrogram():
 def test_uniform_draws_within_its_range():
     drawn = uniform(seeded(), 1000, -2.0, 3.0)
     assert drawn.min() >= -2.0 and drawn.max() <= 3.0 and drawn.std() > 1.0
-
-
-def test_blends_are_of_the_first_clips_with_those_that_follow():
-    clips = torch.randn(41, 8000, generator=torch.Generator().manual_seed(0))
-    clips[21:40] *= 0.01
-    found = blend_first(clips, 20, torch.Generator().manual_seed(1))
-    assert torch.equal(found, blend_first(clips, 20, torch.Generator().manual_seed(1)))
-    assert torch.equal(found[20:], clips[20:])
-    joined = (found[:20, :1900] == clips[:20, :1900]).all(dim=1)
-    assert 4 < joined.sum() < 16
-    assert torch.equal(found[:20, 6100:][joined], clips[20:40, 6100:][joined])
-    for blend, first, second in zip(found[:20][~joined], clips[:20][~joined], clips[20:40][~joined]):
-        parts = torch.stack([first, second / second.std()], dim=1)
-        shares = torch.linalg.lstsq(parts, blend[:, None]).solution
-        torch.testing.assert_close(parts @ shares, blend[:, None], rtol=0, atol=1e-3)
-        assert (shares > 0).all() and shares.sum().item() == pytest.approx(1, abs=0.05)
-
-
-@pytest.mark.parametrize("level", [0.0, 1e-6])
-def test_silent_clips_can_be_blended(level):
-    clips = torch.tensor([1.0, level, level, 1.0])[:, None] * torch.ones(4, 800)
-    assert blend_first(clips, 2, torch.Generator().manual_seed(0)).abs().amax() <= 1
