@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
+
+# Tests that run in the background ignore Ctrl-C, and so would the commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure.
 settings.register_profile("kws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
