@@ -69,7 +69,9 @@ def _problem(section: type[Section], item: dict[str, Any]) -> str:
     if item["type"] == "too_short" and item["input"]:
         return ""  # its items are refused one by one already
     message = item["msg"].removeprefix("Value error, ")
-    message = (message[0].lower() + message[1:]).replace("tuple", "list").replace(" after validation", "")
+    message = message[0].lower() + message[1:]
+    if item["type"] != "value_error":  # pydantic's own words, not ours with a user's in them
+        message = message.replace("tuple", "list").replace(" after validation", "")
     if item["type"] == "value_error" and not isinstance(item["input"], (str, int, float)):
         return f"{key}.{message}" if key else message
     hint = f" ({_YAML_BOOLEAN})" if isinstance(item["input"], bool) else ""

@@ -74,7 +74,7 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("data.keywords=[true, false]", "data.keywords[0]: found True"),
     ("data.keywords=[]", "data.keywords: found []; list should have at least 1 item, not 0"),
     ("training.teachers=models/base", "training.teachers: found 'models/base'; input should be a valid list"),
-    ("data.keywords=[go, go]", "go repeated"),
+    ("data.keywords=[tuple, tuple]", "tuple repeated"),
     ("data.left_out=[up, bed]", "left_out: up is a keyword"),
     ("features.window_ms=0.05", "features.window_ms: 1 samples at 16000 Hz; expected 2 to features.n_fft"),
     ('data.keywords=["_unknown_"]', "'_unknown_' cannot be a keyword"),
