@@ -13,7 +13,6 @@ exit code: 0 every row was labelled, 3 some rows are errors, 2 nothing could be 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import time
 from collections import deque
@@ -24,7 +23,7 @@ from typing import Callable, Iterable, Iterator, Optional, Sequence
 
 from tqdm import tqdm
 
-from kws.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
+from kws.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, available_cores, guard, start_logging
 from kws.errors import DataError
 from kws.inference import Answer, KeywordSpotter
 from kws.journal import FORMATS, Journal
@@ -113,8 +112,8 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--top_k", type=count, metavar="K", help="write only the K greatest confidences of a row")
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else csv")
     parser.add_argument("--batch_size", type=count, default=64, help="files a worker takes at a time (default: 64)")
-    parser.add_argument("--workers", type=count, default=os.cpu_count() or 1,
-                        help="threads that decode and label (default: one for each processor)")
+    parser.add_argument("--workers", type=count, default=available_cores(),
+                        help="threads that decode and label (default: one for each core that may be used)")
     parser.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
     add_verbosity(parser)
     return parser.parse_args(argv)

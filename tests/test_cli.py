@@ -1,9 +1,11 @@
 import argparse
 import logging
+import os
 
 import pytest
 
-from kws.cli import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, add_verbosity, guard, logger, start_logging
+from kws.cli import (EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, add_verbosity, available_cores, guard, logger,
+                     start_logging)
 from kws.errors import AudioError, ConfigError, DataError
 
 
@@ -87,3 +89,36 @@ def test_verbosity_is_counted():
     parser = argparse.ArgumentParser()
     add_verbosity(parser)
     assert [parser.parse_args(argv).verbose for argv in ([], ["-v"], ["-vv"], ["-v", "--verbose"])] == [0, 1, 2, 2]
+
+
+def test_cores_follow_the_affinity():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize("groups, files, expected", [
+    ("0::/\n", {"cpu.max": "max 100000"}, 64),
+    ("0::/\n", {"cpu.max": "200000 100000"}, 2),
+    ("0::/job/step\n", {"job/cpu.max": "150000 100000", "job/step/cpu.max": "max 100000"}, 2),
+    ("0::/job\n", {"job/cpu.max": "1000 100000"}, 1),
+    ("0::/named/by/the/host\n", {"cpu.max": "300000 100000"}, 3),
+    ("3:cpu,cpuacct:/\n2:memory:/\n0::/\n",
+     {"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+    ("3:cpu,cpuacct:/docker/1\n",
+     {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
+    ("2:cpuset:/\n", {"cpuset/cpu.cfs_quota_us": "1", "cpuset/cpu.cfs_period_us": "1"}, 64),
+    ("0::/\n", {"cpu.max": "nonsense"}, 64),
+    (None, {}, 64),
+])
+def test_cores_follow_the_quota(tmp_path, monkeypatch, groups, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    if groups is not None:
+        (tmp_path / "groups").write_text(groups)
+    assert available_cores(tmp_path / "groups", tmp_path) == expected
