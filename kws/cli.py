@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import math
 import os
@@ -12,6 +13,7 @@ from typing import Callable, Iterator, Optional, Sequence
 from kws.errors import KwsError
 
 EXIT_OK, EXIT_BUG, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+_MEMBERSHIP, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 logger = logging.getLogger("kws")
 
@@ -28,7 +30,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
                         help="override a key, for example training.epochs=3; may be repeated")
 
 
-def available_cores(membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> int:
+def available_cores(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
     """Count the processor cores that this process may use: 1 or more.
 
     A container or a batch system allows fewer than the machine has, by affinity or by a quota of processor time;
@@ -71,10 +73,11 @@ def start_logging(verbose: int, log_file: Optional[Path] = None) -> None:
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(level)
     console.setFormatter(logging.Formatter("%(message)s"))
+    console.addFilter(lambda record: not hasattr(record, "is_printed") or bool(verbose >= 2 and record.exc_info))
     handlers: list[logging.Handler] = [console]
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(log_file, encoding="utf-8")
+        file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(file)
     for old in logger.handlers[:]:
@@ -93,23 +96,27 @@ def guard(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequenc
     Returns:
         what `main` returned; 2 for bad input (KwsError, OSError), 130 after Ctrl-C, 1 for a bug of ours.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files and keywords may not fit the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main(argv)
     except KwsError as error:
-        return _report(str(error), EXIT_BAD_INPUT)
+        return _report(str(error), EXIT_BAD_INPUT, error)
     except KeyboardInterrupt:
         return _report("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         return EXIT_OK
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _report(f"{where}{error.strerror or error}", EXIT_BAD_INPUT)
+        return _report(f"{where}{error.strerror or error}", EXIT_BAD_INPUT, error)
     except Exception as error:  # the border of the program: nothing may leave it as a traceback
-        return _report(f"internal error: {type(error).__name__}: {error} (-vv shows where)", EXIT_BUG)
+        return _report(f"internal error: {type(error).__name__}: {error} (-vv shows where)", EXIT_BUG, error)
 
 
-def _report(message: str, code: int) -> int:
+def _report(message: str, code: int, error: Optional[Exception] = None) -> int:
+    """Print a fault as one line; put it into the log file, with its traceback, if there is one."""
     print(f"error: {message}", file=sys.stderr)
-    if logger.isEnabledFor(logging.DEBUG):
-        logger.debug("traceback:", exc_info=True)
+    if logger.handlers:
+        logger.error(message, exc_info=error, extra={"is_printed": True})
     return code

@@ -182,7 +182,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, title: str,
                                 "answered": np.array(labels.names)[predicted],
                                 "confidence": evaluation.probabilities.max(axis=1)})
         answers.to_csv(new / "answers.csv", index=False)
-        table = pd.DataFrame(counts, index=list(labels), columns=list(labels))
+        table = pd.DataFrame(counts, index=list(labels), columns=labels.columns(["spoken"]))
         table.to_csv(new / "confusion.csv", index_label="spoken")
         plots.confusion_figure(counts, labels.names).savefig(new / "confusion.png", dpi=110)
         if curves:

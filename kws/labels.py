@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterator, Mapping, Sequence
+from typing import Collection, Iterator, Mapping, Sequence
 
 UNKNOWN = "_unknown_"
 SILENCE = "_silence_"
@@ -45,6 +45,14 @@ class LabelSet:
     def label_of(self, word: str) -> str:
         """Map a spoken word (a folder name) to its label."""
         return word if word in self.names else UNKNOWN
+
+    def columns(self, taken: Collection[str]) -> list[str]:
+        """Name a column for each label in a table with other columns: as the label, or `label:NAME` if that is taken.
+
+        Args:
+            taken: names of the other columns.
+        """
+        return [f"label:{name}" if name in taken or name.startswith("label:") else name for name in self.names]
 
     def index(self, label: str) -> int:
         """Return the index of a label; raises ValueError for a label that is not in the set."""

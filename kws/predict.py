@@ -28,7 +28,7 @@ from kws.errors import DataError
 from kws.inference import Answer, KeywordSpotter
 from kws.journal import FORMATS, Journal
 from kws.listing import Listing, Row, list_rows
-from kws.runtime import RUNTIMES, TRAINED
+from kws.runtime import RUNTIMES, TRAINED, default_model, load_runtime
 from kws.tally import Tally
 
 
@@ -47,27 +47,26 @@ def predict(spotter: KeywordSpotter, listing: Listing, journal: Journal, thresho
     Returns:
         what came out, for all rows.
     Raises:
-        DataError: "other_journal" if there is nothing to resume for these rows.
+        DataError: "other_journal" if there is nothing to resume for these rows, and those of entering a journal.
         OSError: if the table cannot be written; what is there can be resumed.
     """
-    tally = Tally(spotter.labels)
-    rows = iter(listing)
-    if resume:
-        for done in journal.resume(iter(listing)):
-            tally.add_written(next(rows), done)
-    else:
-        journal.start()
-    began, already = time.perf_counter(), tally.rows
-
     def label(batch: list[Row]) -> list[Answer]:
         return spotter.classify([row.location for row in batch], threshold, names=[row.path for row in batch])
 
-    with tqdm(total=listing.count, initial=already, unit="file", disable=None) as bar:
-        for batch, answers in _in_order(label, _batches(rows, batch_size), workers):
-            journal.write(batch, answers)
-            tally.add(batch, answers)
-            bar.update(len(batch))
-    journal.finish()
+    tally, rows = Tally(spotter.labels), iter(listing)
+    with journal:
+        if resume:
+            for done in journal.resume(iter(listing)):
+                tally.add_written(next(rows), done)
+        else:
+            journal.start()
+        began, already = time.perf_counter(), tally.rows
+        with tqdm(total=listing.count, initial=already, unit="file", disable=None) as bar:
+            for batch, answers in _in_order(label, _batches(rows, batch_size), workers):
+                journal.write(batch, answers)
+                tally.add(batch, answers)
+                bar.update(len(batch))
+        journal.finish()
     tally.rows_per_second = (tally.rows - already) / (time.perf_counter() - began)
     return tally
 
@@ -143,9 +142,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         raise DataError(f"{args.output_path}: is the input; expected another file to write", "same_file")
     listing = list_rows(args.input_path)
     suffix = args.output_path.suffix.lstrip(".").lower()
-    spotter = KeywordSpotter(args.model, runtime=args.runtime, threads=1)
+    runtime = load_runtime(args.model or default_model(), args.runtime, threads=1)
+    spotter = KeywordSpotter(runtime)
     journal = Journal(args.output_path, spotter.labels, args.format or (suffix if suffix in FORMATS else "csv"),
-                      args.top_k)
+                      args.top_k, {"model": runtime.digest, "threshold": args.threshold})
     tally = predict(spotter, listing, journal, args.threshold, args.batch_size, args.workers, args.resume)
     print(tally.text())
     print(f"{args.output_path}: written")

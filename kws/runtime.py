@@ -1,6 +1,7 @@
 """Run a trained model: waveforms [B, T] in, logits [B, C] out, by ONNX Runtime or by PyTorch."""
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import logging
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Optional, Protocol, cast
 
 import numpy as np
 
+from kws.atomic import recover
 from kws.errors import ModelError
 from kws.labels import LabelSet
 
@@ -30,6 +32,7 @@ class Runtime(Protocol):
     labels: LabelSet
     sample_rate: int
     num_samples: int
+    digest: str  # of all that decides the logits: two models of one digest are the same
 
     def logits(self, waveforms: np.ndarray) -> np.ndarray:
         """[B, T] float32 in -1..1 at `sample_rate`, T = `num_samples` -> [B, C] float32."""
@@ -56,6 +59,7 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
+        self.digest = f"onnx {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has an exception class for every way in which a file can be wrong
@@ -92,6 +96,10 @@ class TorchRuntime:
         self._model.to(self._device)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
         self.labels = labels_of(self._model)
         self.sample_rate, self.num_samples = self._model.config.sample_rate, self._model.config.num_samples
+        digest = hashlib.sha256(self._model.config.to_json_string().encode())
+        for name, tensor in self._model.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        self.digest = f"torch {digest.hexdigest()[:16]}"
 
     def logits(self, waveforms: np.ndarray) -> np.ndarray:
         """[B, T] float32 -> [B, C] float32."""
@@ -106,6 +114,7 @@ def default_model() -> Path:
     What lies at models/kws is taken though it be broken; whoever loads it will say so. Where nothing was shipped (an
     image, an archive), it is models/kws too.
     """
+    recover(TRAINED)
     if os.path.lexists(TRAINED) or not (PRETRAINED / "config.json").is_file():
         return TRAINED
     id2label = json.loads((PRETRAINED / "config.json").read_text(encoding="utf-8"))["id2label"]
@@ -127,6 +136,7 @@ def load_runtime(model: Path, kind: Optional[str] = None, threads: int = 0) -> R
     """
     if model.suffix == ".onnx":
         return OnnxRuntime(model, threads)
+    recover(model)
     if not (model / "config.json").is_file():
         raise ModelError(f"{model}: no config.json; expected a model folder that scripts/train.py wrote", "no_model")
     exported = (model / ONNX_FILE).is_file()

@@ -51,7 +51,7 @@ class Tally:
 
     def text(self) -> str:
         """Lines that a terminal shows well."""
-        lines = [f"{self.rows:,} rows, {self.errors.total():,} errors, {self.rows_per_second:,.0f} files/s"]
+        lines = [f"{self.rows:,} rows, {sum(self.errors.values()):,} errors, {self.rows_per_second:,.0f} files/s"]
         lines += [f"  error {code}: {count:,}" for code, count in self.errors.most_common()]
         lines += [f"  {label:<12} {self.answers[label]:>9,}" for label in self._labels]
         scored = int(self.confusion.sum())

@@ -43,7 +43,7 @@ def publish(model: Path, destination: Path) -> None:
     if missing:
         raise ModelError(f"{model}: no {', '.join(missing)}; scripts/train.py and scripts/export.py --int8 make all "
                          "of it", "not_exported")
-    check_replaceable(destination, "model.safetensors")
+    check_replaceable(destination, "config.json", '"model_type": "kws"', outside=[model])
     with atomic_folder(destination) as folder:
         for path in (*(model / name for name in FILES), *model.glob("*.py")):
             shutil.copyfile(path, folder / path.name)

@@ -17,7 +17,7 @@ FLOORS = {
     "tracking": 6, "journal": 7, "tally": 7, "pyfunc": 7, "distillation": 7, "evaluation": 7, "export": 7,
     "quantize": 7, "training": 8, "predict": 8,
 }
-SERVING = ("errors", "labels", "window", "audio", "postprocess", "cli", "runtime", "inference", "listing", "journal",
+SERVING = ("errors", "labels", "window", "atomic", "audio", "postprocess", "cli", "runtime", "inference", "listing", "journal",
            "tally", "predict")
 HEAVY = ("torch", "transformers", "pandas", "sklearn", "matplotlib", "datasets", "pydantic", "yaml")
 

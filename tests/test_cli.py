@@ -1,12 +1,17 @@
 import argparse
 import logging
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from kws.cli import (EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, add_verbosity, available_cores, guard, logger,
                      start_logging)
 from kws.errors import AudioError, ConfigError, DataError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +81,56 @@ def test_a_log_file_has_what_the_terminal_leaves_out(tmp_path, capsys):
     start_logging(0, path)
     logging.getLogger("kws.training").info("epoch 1")
     assert capsys.readouterr().err == "" and "INFO kws.training: epoch 1" in path.read_text()
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+@pytest.mark.parametrize("error, has_traceback", [(DataError("data: no such folder"), True),
+                                                  (OSError(28, "No space left on device"), True),
+                                                  (ZeroDivisionError("half way"), True), (KeyboardInterrupt(), False)],
+                         ids=lambda value: type(value).__name__)
+def test_a_log_file_tells_how_it_ended(tmp_path, capsys, verbose, error, has_traceback):
+    path = tmp_path / "run.log"
+
+    def main(argv):
+        start_logging(verbose, path)
+        raise error
+    guard(main)
+    console, log = capsys.readouterr().err, path.read_text()
+    assert (getattr(error, "strerror", None) or str(error) or "interrupted") in log
+    assert ("Traceback (most recent call last)" in log and "in main" in log) is has_traceback
+    assert ("Traceback" in console) is (has_traceback and verbose == 2)
+    assert verbose == 2 or (console.startswith("error: ") and console.count("\n") == 1)
+    assert log.count(" ERROR kws: ") == 1
+
+
+def test_a_training_that_fails_says_why_in_its_log(tmp_path):
+    (tmp_path / "runs").mkdir()
+    command = [sys.executable, ROOT / "scripts/train.py", ROOT / "configs/kws.yaml", "--set", "tracking.enabled=false",
+               "--set", f"architecture={ROOT}/configs/arch/nano.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True)
+    log = (tmp_path / "runs/kws.log").read_text()
+    assert done.returncode == EXIT_BAD_INPUT
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    assert done.stderr.removeprefix("error: ").strip() in log and "Traceback" in log and "training.py" in log
+
+
+def test_a_log_file_takes_every_name(tmp_path):
+    start_logging(0, tmp_path / "run.log")
+    logger.info("%s", os.fsdecode(b"caf\xe9.wav"))
+    assert "caf\\udce9.wav" in (tmp_path / "run.log").read_text()
+
+
+def test_no_encoding_of_the_terminal_is_a_fault():
+    code = ("import os, sys; from kws.cli import guard, logger, start_logging\n"
+            "def main(argv):\n    start_logging(1)\n    print('zwölf', os.fsdecode(b'\\xe9'))\n    logger.info('ö')\n"
+            "    return 3\n"
+            "sys.exit(guard(main))")
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT,
+                              env={**os.environ, "PYTHONIOENCODING": encoding})
+        assert (done.returncode, done.stdout.count(b"\n"), done.stderr.count(b"\n")) == (3, 1, 1), done.stderr
+        assert done.stdout.rstrip().endswith(b"\\udce9")
 
 
 def test_starting_twice_does_not_log_twice(capsys):

@@ -3,13 +3,16 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pyarrow.parquet
 import pytest
@@ -18,11 +21,13 @@ import soundfile
 from kws import KeywordSpotter
 from kws.audio import decode
 from kws.cli import guard
-from kws.errors import DataError
+from kws.errors import AudioError, DataError
 from kws.journal import Journal
+from kws.labels import LabelSet
 from kws.listing import list_rows
 from kws.predict import main, predict
-from kws.runtime import load_torch_model
+from kws.runtime import load_runtime, load_torch_model
+from kws.tally import Tally
 
 LABELS = ["yes", "no", "_unknown_", "_silence_"]
 COLUMNS = ["path", "label", "confidence", *LABELS, "start_seconds", "error"]
@@ -242,7 +247,7 @@ def test_a_full_disk_is_said_and_can_be_resumed(run, clips, full_disk, capsys):
     (clips / "m.csv").write_text("path\n" + "0.wav\n" * 3000)
     assert run(clips / "m.csv", full_disk / "preds.csv") == 2
     assert "preds.csv.part: No space left on device; --resume goes on" in capsys.readouterr().err
-    assert [path.name for path in full_disk.iterdir()] == ["preds.csv.part"]
+    assert [path.name for path in sorted(full_disk.iterdir())] == ["preds.csv.part", "preds.csv.part.json"]
 
 
 def interrupted_after(spotter, batches):
@@ -293,7 +298,212 @@ def test_what_was_written_for_other_rows_is_not_resumed(exported, clips, tmp_pat
     with pytest.raises(DataError, match="another input"):
         predict(spotter, list_rows(clips), Journal(tmp_path / "p.csv", spotter.labels), resume=True)
     assert (tmp_path / "p.csv.part").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "p.csv.part"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "p.csv.part", "p.csv.part.json"]
+
+
+@pytest.fixture
+def begun(exported, run, clips, tmp_path):
+    """A prediction of six of the ten clips, interrupted, with threshold 0.5 and top_k 2; the command that goes on."""
+    runtime = load_runtime(exported, threads=1)
+    spotter = KeywordSpotter(runtime)
+    journal = Journal(tmp_path / "p.csv", spotter.labels, "csv", 2, {"model": runtime.digest, "threshold": 0.5})
+    with pytest.raises(KeyboardInterrupt):
+        predict(interrupted_after(spotter, 3), list_rows(clips), journal, 0.5, batch_size=2)
+    assert len(rows_of(tmp_path / "p.csv.part")) == 6
+
+    def resume(*options, source=clips):
+        return run(source, tmp_path / "p.csv", "--threshold", 0.5, "--top_k", 2, "--resume", *options)
+    return resume
+
+
+def kept(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+@pytest.mark.parametrize("options, named", [
+    (["--threshold", "0.6"], "threshold 0.5, now 0.6"), (["--top_k", "3"], "top_k 2, now 3"),
+    (["--runtime", "torch"], "model onnx "),
+])
+def test_other_settings_do_not_resume(begun, tmp_path, capsys, options, named):
+    before = kept(tmp_path)
+    assert begun(*options) == 2
+    assert named in capsys.readouterr().err and kept(tmp_path) == before
+    assert begun() == 0
+
+
+def test_another_model_of_the_same_labels_does_not_resume(begun, exported, tmp_path, capsys):
+    before, other = kept(tmp_path), tmp_path / "other"
+    shutil.copytree(exported, other)
+    assert begun("--model", other) == 0, "a folder that was copied is the same model"
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    model = onnx.load(other / "model.onnx")
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, other / "model.onnx")
+    assert begun("--model", other) == 2
+    assert "begun with model onnx " in capsys.readouterr().err
+
+
+def test_rows_are_of_the_recordings_that_were_heard(begun, run, clips, tmp_path, capsys):
+    before = kept(tmp_path)
+    (clips / "2.wav").write_bytes((clips / "9.wav").read_bytes())
+    assert begun() == 2 and "2.wav' is of another recording" in capsys.readouterr().err and kept(tmp_path) == before
+    assert run(clips, tmp_path / "p.csv") == 0, "without --resume it begins anew"
+    assert len(rows_of(tmp_path / "p.csv")) == 10
+
+
+def test_other_recordings_of_the_same_names_do_not_resume(begun, clips, tmp_path, noise, capsys):
+    clips.rename(tmp_path / "moved")
+    clips.mkdir()
+    for number in range(10):
+        (clips / f"{number}.wav").write_bytes(encoded(noise(50 + number, 0.6 + 0.1 * number)))
+    assert begun() == 2 and "0.wav' is of another recording" in capsys.readouterr().err
+    assert begun(source=tmp_path / "moved") == 0, "the same recordings, wherever they are now"
+    assert len(rows_of(tmp_path / "p.csv")) == 10
+
+
+def test_a_recording_that_comes_back_is_not_left_an_error(run, exported, clips, tmp_path, capsys):
+    spotter, rows = KeywordSpotter(exported), list_rows(clips)
+    content = (clips / "1.wav").read_bytes()
+    (clips / "1.wav").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        with Journal(tmp_path / "p.csv", spotter.labels) as journal:
+            journal.start()
+            journal.write(list(rows), spotter.classify([row.location for row in rows]))
+            raise KeyboardInterrupt
+    (clips / "1.wav").write_bytes(content)
+    with pytest.raises(DataError, match="0.wav|1.wav"):
+        predict(spotter, list_rows(clips), Journal(tmp_path / "p.csv", spotter.labels), resume=True)
+
+
+def test_a_manifest_may_grow_but_its_rows_stay(begun, clips, tmp_path, capsys):
+    names = [f"{number}.wav" for number in range(10)]
+    (clips / "grown.csv").write_text("path\n" + "\n".join([*names, "0.wav"]) + "\n")
+    (clips / "swapped.csv").write_text("path\n" + "\n".join(["1.wav", "0.wav", *names[2:]]) + "\n")
+    assert begun(source=clips / "swapped.csv") == 2 and "another input" in capsys.readouterr().err
+    assert begun(source=clips / "grown.csv") == 0
+    assert [row["path"] for row in rows_of(tmp_path / "p.csv")] == [*names, "0.wav"]
+
+
+@pytest.mark.parametrize("side", [None, b"", b"{", b"[1]\n", b'{"program": "another"}\n'])
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_what_is_not_ours_is_not_taken(run, clips, tmp_path, capsys, side, options):
+    (tmp_path / "p.csv.part").write_text("somebody's")
+    if side is not None:
+        (tmp_path / "p.csv.part.json").write_bytes(side)
+        options = ["--resume"]
+    before = kept(tmp_path)
+    assert run(clips, tmp_path / "p.csv", *options) == 2
+    assert "p.csv.part" in capsys.readouterr().err and kept(tmp_path) == before
+
+
+def test_two_predictions_do_not_write_one_table(run, exported, clips, tmp_path, capsys):
+    spotter = KeywordSpotter(exported)
+    with Journal(tmp_path / "p.csv", spotter.labels) as journal:
+        journal.start()
+        for options in ([], ["--resume"]):
+            before = kept(tmp_path)
+            assert run(clips, tmp_path / "p.csv", *options) == 2
+            assert "p.csv: another prediction is writing it" in capsys.readouterr().err
+            assert kept(tmp_path) == before
+        assert run(clips, tmp_path / "other.csv") == 0
+    assert run(clips, tmp_path / "p.csv") == 0
+    assert sorted(kept(tmp_path)) == ["other.csv", "p.csv"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_prediction_killed_at_any_step_can_be_resumed(exported, clips, tmp_path, monkeypatch):
+    """At every line of the journal, begun anew and resumed: what is finished equals what was never interrupted."""
+    rows, real = list_rows(clips), KeywordSpotter(exported)
+    answers = dict(zip([row.location for row in rows], real.classify([row.location for row in rows])))
+
+    class Remembering:  # ONNX Runtime does not survive a fork
+        labels = real.labels
+
+        def classify(self, paths, threshold, names):
+            return [answers[path] for path in paths]
+
+    def work(path, resume):
+        predict(Remembering(), rows, Journal(path, real.labels, "jsonl"), batch_size=4, resume=resume)
+
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    work(tmp_path / "whole.jsonl", False)
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    for step in range(0, 3000, 29):
+        path = tmp_path / "p.jsonl"
+        path.unlink(missing_ok=True)
+        was_killed = killed_at_line(step, "journal.py", partial(work, path, False))
+        killed_at_line(step // 2, "journal.py", partial(work, path, True))
+        assert not path.exists() or path.read_bytes() == whole, step
+        work(path, True)
+        assert path.read_bytes() == whole and sorted(kept(tmp_path)) == ["p.jsonl", "whole.jsonl"], step
+        if not was_killed:
+            break
+    assert step > 100
+
+
+def killed_at_line(step, module, work):
+    """Run work in a process that SIGKILLs itself at its n-th line of a module; tell whether it got there."""
+    process = os.fork()
+    if not process:
+        lines = iter(range(step))
+
+        def trace(frame, event, argument):
+            if os.path.basename(frame.f_code.co_filename) != module:
+                return None
+            if event == "line" and next(lines, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+
+def test_keywords_may_be_called_like_our_columns(clips, tmp_path):
+    words = ["path", "label", "confidence", "error", "start_seconds", "label:path", "a,b", 'say "hi"', "two\nlines",
+             "=1"]
+    labels = LabelSet.from_keywords(words)
+    columns = ["label:path", "label:label", "label:confidence", "label:error", "label:start_seconds",
+               "label:label:path", *words[6:], "_unknown_", "_silence_"]
+    generator = np.random.default_rng(0)
+
+    class Runtime:
+        sample_rate = num_samples = 16000
+
+        def logits(self, waveforms):
+            return generator.normal(size=(len(waveforms), len(labels))).astype(np.float32)
+
+    Runtime.labels = labels
+    (clips / "bad.wav").touch()
+    rows = list_rows(clips)
+    answers = KeywordSpotter(Runtime()).classify([row.location for row in rows])
+    for kind in ("csv", "jsonl", "parquet"):
+        with Journal(tmp_path / f"p.{kind}", labels, kind) as journal:
+            journal.start()
+            journal.write(list(rows), answers)
+            tally = Tally(labels)
+            for row, done in zip(rows, journal.resume(iter(rows))):
+                tally.add_written(row, done)
+            assert tally.rows == 11 and tally.errors.total() == 1 and tally.answers.total() == 10
+            journal.finish()
+    table = rows_of(tmp_path / "p.csv")
+    assert list(table[0]) == ["path", "label", "confidence", *columns, "start_seconds", "error"]
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    records = pyarrow.parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    for row, line, record, listed, answer in zip(table, lines, records, rows, answers):
+        assert row["path"] == line["path"] == record["path"] == listed.path
+        if isinstance(answer, AudioError):
+            assert row["label"] == "" and row["error"].startswith("empty_audio: ") and record["error"] == row["error"]
+            continue
+        assert row["label"] == line["label"] == record["label"] == answer.label
+        expected = list(answer.confidences.values())
+        assert [float(row[name]) for name in columns] == pytest.approx(expected, abs=1e-6)
+        assert [record[name] for name in columns] == pytest.approx(expected, abs=1e-6)
+        assert [line["confidences"][label] for label in labels] == pytest.approx(expected, abs=1e-6)
 
 
 def test_resuming_nothing_is_starting(run, clips, tmp_path):
