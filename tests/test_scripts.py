@@ -199,17 +199,6 @@ def test_every_script_explains_itself(script, capsys):
     assert len(capsys.readouterr().out) > 300
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True).returncode:
-        pytest.skip("a small file system can be mounted by root only")
-    yield mount
-    subprocess.run(["umount", "--lazy", str(mount)], check=True)  # lazy: the log file is open there
-
-
 @pytest.mark.parametrize("script, setting", [("prepare", "data.prepared"), ("train", "training.checkpoints"),
                                              ("train", "training.model")])
 def test_a_full_disk_is_said_and_leaves_nothing(trained, small_disk, capsys, monkeypatch, script, setting):
