@@ -68,8 +68,8 @@ lint: setup  ## flake8 and mypy
 	$(RUN) -m flake8 kws scripts tests torchserve
 	$(RUN) -m mypy
 
-test: lint  ## flake8, mypy and the tests that take minutes in all
-	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+test: lint  ## flake8, mypy and the tests that take minutes in all, on up to four cores
+	$(RUN) -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
 
 test-slow: setup  ## the tests at full length
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)

@@ -125,8 +125,8 @@ def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split
     for word in left_out:
         rows = store.manifest.index[store.manifest["word"] == word]
         unknown = np.full(len(rows), store.labels.index(UNKNOWN))
-        waveforms = store.waveforms[rows] / np.float32(FULL_SCALE)
-        row[f"refused '{word}'"] = accuracy(spotter, waveforms, unknown, store.labels)
+        said = store.waveforms[rows] / np.float32(FULL_SCALE)
+        row[f"refused '{word}'"] = accuracy(spotter, said, unknown, store.labels)
     return row
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from hypothesis import HealthCheck, settings
 # Tests that run in the background ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Workers side by side (pytest -n) share the cores; read when PyTorch is imported, here and in the commands they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine is no failure.
 settings.register_profile("kws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kws")
@@ -28,6 +33,15 @@ SPEAKERS = {
 }
 ROOT = Path(__file__).resolve().parents[1]
 REAL_SPEECH = ROOT.parent / "shared" / "real-speech"
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hand modules out whole to workers (pytest -n), so that fixtures are made once; services are one worker's."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            group = "services" if item.get_closest_marker("services") else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
