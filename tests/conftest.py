@@ -1,6 +1,7 @@
 """Shared fixtures: generated audio and a small corpus in the Speech Commands layout. Nothing is read from the disk."""
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import signal
@@ -129,9 +130,26 @@ def real_speech() -> Path:
     return REAL_SPEECH
 
 
+def made_once(name: str, make: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the first worker who wants it makes, and the others (pytest -n) wait for and share."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with open(place / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / name).is_dir():
+            make(place / f"{name}.new")
+            (place / f"{name}.new").rename(place / name)
+    return place / name
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small model, exported; untrained, but normalised and fair to all labels: its answers vary."""
+    return made_once("exported", _export_small_model, tmp_path_factory)
+
+
+def _export_small_model(folder: Path) -> None:
     import torch
 
     from kws.architecture import load_architecture
@@ -148,17 +166,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             logits = model(level * (2 * torch.rand(8, 16000, generator=generator) - 1).cumsum(dim=1).sin()).logits
         model.network.head[-1].bias -= logits.mean(dim=0)
     model.eval()
-    folder = tmp_path_factory.mktemp("exported") / "kws"
     model.save_pretrained(folder)
     KwsFeatureExtractor(16000, 16000).save_pretrained(folder)
     export(folder, np.empty((0, 16000), dtype=np.int16))
-    return folder
 
 
 @pytest.fixture(scope="session")
 def model_store(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with kws.mar, of the exported model, as scripts/archive.py packs it."""
-    store = tmp_path_factory.mktemp("serving") / "model-store"
-    subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(exported), "--output", str(store),
-                    "--version", "1.2"], check=True)
-    return store
+    def pack(folder: Path) -> None:
+        subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(exported), "--output", str(folder),
+                        "--version", "1.2"], check=True)
+
+    return made_once("model-store", pack, tmp_path_factory)
