@@ -62,24 +62,14 @@ load-test: setup  ## measure the running service at rising rates
 	$(RUN) scripts/load_test.py $(RECORDINGS) --rates 20 50 100 200 --requests 2000
 
 pretrained: setup  ## make the model that ships with the repository again, of the real recordings in REAL
-	@began=$$(date +%s) && \
-	$(RUN) scripts/prepare.py configs/real.yaml --set data.root=$(REAL) -v && \
-	for seed in 0 1 2; do \
-		$(RUN) scripts/train.py configs/real.yaml --set data.root=$(REAL) --set seed=$$seed --set training.epochs=30 \
-			--set training.model=models/teacher-$$seed --set training.checkpoints=runs/teacher-$$seed -v || exit 1; \
-	done && \
-	$(RUN) scripts/train.py configs/real.yaml --set data.root=$(REAL) \
-		--set 'training.teachers=[models/teacher-0,models/teacher-1,models/teacher-2]' -v && \
-	$(RUN) scripts/export.py models/real --config configs/real.yaml --int8 -v && \
-	$(RUN) scripts/publish.py models/real $(PRETRAINED) && \
-	echo "$(PRETRAINED): made in $$(( $$(date +%s) - began )) s"
+	$(RUN) scripts/pretrained.py $(REAL) $(PRETRAINED)
 
 lint: setup  ## flake8 and mypy
 	$(RUN) -m flake8 kws scripts tests torchserve
 	$(RUN) -m mypy
 
-test: lint  ## flake8, mypy and the tests that take minutes in all
-	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+test: lint  ## flake8, mypy and the tests that take minutes in all, on up to four cores
+	$(RUN) -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
 
 test-slow: setup  ## the tests at full length
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)

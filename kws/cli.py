@@ -23,9 +23,13 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv adds tracebacks")
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the configuration file and its overrides."""
-    parser.add_argument("config", type=Path, help="YAML file, for example configs/kws.yaml")
+def add_config(parser: argparse.ArgumentParser, default: Optional[str] = None) -> None:
+    """Add the configuration file, as --config where there is a default, and its overrides."""
+    if default is None:
+        parser.add_argument("config", type=Path, help="YAML file, for example configs/kws.yaml")
+    else:
+        parser.add_argument("--config", type=Path, default=Path(default),
+                            help="where the prepared store is (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="override a key, for example training.epochs=3; may be repeated")
 

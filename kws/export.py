@@ -19,6 +19,7 @@ from kws.errors import ModelError
 from kws.features import FoldedLogMel
 from kws.modeling import KwsForAudioClassification
 from kws.runtime import ONNX_FILE, STATE_FILE, OnnxRuntime, labels_of, load_torch_model
+from kws.window import FULL_SCALE
 
 _OPSET, _IR_VERSION = 18, 10  # ONNX Runtime 1.19, the last for the Python 3.9 of TorchServe's image, reads these
 _TOLERANCE = 1e-4
@@ -109,4 +110,4 @@ def _batches(clips: np.ndarray, num_samples: int) -> Iterator[np.ndarray]:
     noise = (np.random.default_rng(0).uniform(-1, 1, size=(8, num_samples)) * levels).astype(np.float32)
     yield from (noise, noise[:1], np.zeros((3, num_samples), dtype=np.float32))
     for start in range(0, len(clips), _BATCH_SIZE):
-        yield clips[start:start + _BATCH_SIZE].astype(np.float32) / 32768
+        yield clips[start:start + _BATCH_SIZE].astype(np.float32) / FULL_SCALE

@@ -14,7 +14,7 @@ from kws.errors import AudioError
 from kws.labels import LabelSet
 from kws.postprocess import Prediction, check_logits, decide, probabilities
 from kws.runtime import Runtime, default_model, load_runtime
-from kws.window import fit, window_starts
+from kws.window import FULL_SCALE, fit, window_starts
 
 # Windows of one call: enough to amortise it, few enough for the processor's caches (measured).
 BATCH_SIZE = 16
@@ -131,7 +131,7 @@ class KeywordSpotter:
             raise AudioError(f"{name}: shape {list(clip.shape)}; expected [T], mono, T of at least 1", "empty_audio")
         if clip.dtype != np.int16 and clip.dtype.kind != "f":  # whose full scale nobody knows
             raise AudioError(f"{name}: samples of type {clip.dtype}; expected float in -1..1, or int16", "bad_samples")
-        waveform = clip.astype(np.float32) / (32768 if clip.dtype == np.int16 else 1)
+        waveform = clip.astype(np.float32) / (FULL_SCALE if clip.dtype == np.int16 else 1)
         if not np.isfinite(waveform).all():
             raise AudioError(f"{name}: NaN or infinite samples", "bad_samples")
         return np.clip(waveform, -1.0, 1.0)

@@ -18,6 +18,7 @@ from onnxruntime.quantization import (CalibrationDataReader, CalibrationMethod, 
 from kws.atomic import atomic_file
 from kws.errors import ModelError
 from kws.runtime import INT8_FILE, ONNX_FILE, OnnxRuntime
+from kws.window import FULL_SCALE
 
 _CALIBRATION_CLIPS = 512
 _MAX_LOSS = 0.003
@@ -105,4 +106,4 @@ class _Calibration(CalibrationDataReader):
 
 def _batches(clips: np.ndarray, size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(clips), size):
-        yield clips[start:start + size].astype(np.float32) / 32768
+        yield clips[start:start + size].astype(np.float32) / FULL_SCALE

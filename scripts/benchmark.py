@@ -20,6 +20,7 @@ from kws.architecture import load_architecture
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.config import Config, load_config
 from kws.runtime import PRETRAINED, TRAINED, default_model
+from kws.window import FULL_SCALE
 
 if TYPE_CHECKING:
     from kws.modeling import KwsForAudioClassification
@@ -156,7 +157,7 @@ def measure_models(config: Config) -> None:
     disable_progress_bar()  # of transformers, for every file it writes
     shipped = json.loads((PRETRAINED / "config.json").read_text(encoding="utf-8"))["architecture"]
     noise = np.random.default_rng(0).normal(0, 3000, (BATCH_SIZE, config.data.num_samples)).astype(np.int16)
-    batch = noise.astype(np.float32) / 32768
+    batch = noise.astype(np.float32) / FULL_SCALE
     print(f"{'':<24}{'parameters':>10}{'multiplications':>22}{'ms':>8}{'clips/s':>9}{'kB':>7}{'int8 ms':>9}{'kB':>7}"
           f"{'training':>10}\n{'':<34}{'network':>11}{'front end':>11}{'alone':>8}{f'by {BATCH_SIZE}':>9}{'':>7}"
           f"{'alone':>9}{'':>7}{'clips/s':>10}")

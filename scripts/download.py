@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.data.download import ARCHIVES, download
-from kws.data.unpack import check_destination, extract
+from kws.data.download import ARCHIVES, check_destination, download, extract
 
 EPILOG = """
 which archive:
   v0.02        2.4 GB (about 3.3 GB unpacked), 105,829 clips of 35 words, 2018: train on this one
   v0.01        1.5 GB, 64,727 clips of 30 words, 2017: to compare with older results
   v0.02-test   0.1 GB, 4,890 clips: the fixed test set of v0.02, one folder per label (_unknown_, _silence_)
-  v0.01-test   the fixed test set of v0.01; no checksum is known, so it is not verified
 
 examples:
   python scripts/download.py v0.02
@@ -37,7 +35,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--downloads", type=Path, default=Path("downloads"),
                         help="keeps the archive (default: downloads)")
     parser.add_argument("--url", help="a mirror; its file has to match the same checksum")
-    parser.add_argument("--sha256", metavar="HEX", help="checksum, if the mirror offers another file")
+    parser.add_argument("--sha256", metavar="HEX", type=str.lower, help="checksum, if the mirror offers another file")
     add_verbosity(parser)
     return parser.parse_args(argv)
 
@@ -50,7 +48,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.url:
         archive = replace(archive, url=args.url)
     if args.sha256:
-        archive = replace(archive, sha256=args.sha256, num_bytes=None)
+        archive = replace(archive, sha256=args.sha256)
     check_destination(args.output)
     num_files = extract(download(archive, args.downloads), args.output)
     print(f"{args.output}: {num_files:,} files")

@@ -12,8 +12,9 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.cli import EXIT_OK, add_config, add_verbosity, guard, start_logging
 from kws.config import load_config
+from kws.data.split import SPLITS, TESTING
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -21,11 +22,9 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("model", type=Path, help="model folder, for example models/kws")
-    parser.add_argument("--config", type=Path, default=Path("configs/kws.yaml"),
-                        help="where the prepared store is (default: configs/kws.yaml)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key")
+    add_config(parser, "configs/kws.yaml")
     clips = parser.add_mutually_exclusive_group()
-    clips.add_argument("--split", choices=("training", "validation", "testing"), default="testing")
+    clips.add_argument("--split", choices=SPLITS, default=TESTING)
     clips.add_argument("--manifest", type=Path, help="CSV with the columns path and label")
     parser.add_argument("--output", type=Path, default=Path("reports/evaluation"),
                         help="folder for the reports, replaced (default: reports/evaluation)")
@@ -58,7 +57,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         evaluation.write_evaluation(result, args.output, f"{args.model} on {args.manifest or args.split}",
                                     lambda window: model.features(
                                         torch.from_numpy(window)[None].to(model.device))[0, 0].cpu().numpy())
-    if not args.manifest and args.split == "testing":
+    if not args.manifest and args.split == TESTING:
         log_evaluation(config, args.model, result.metrics, args.output)
     print(evaluation.summary_table(result))
     print(f"reports: {args.output}/mistakes.html, metrics.json, confusion.png, curves.png")

@@ -14,7 +14,7 @@ from typing import Optional, Sequence
 
 import numpy as np
 
-from kws.cli import EXIT_OK, add_verbosity, guard, logger, start_logging
+from kws.cli import EXIT_OK, add_config, add_verbosity, guard, logger, start_logging
 from kws.config import load_config
 from kws.errors import DataError
 
@@ -24,9 +24,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("model", type=Path, help="model folder, for example models/kws")
-    parser.add_argument("--config", type=Path, default=Path("configs/kws.yaml"),
-                        help="where the prepared store is (default: configs/kws.yaml)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key")
+    add_config(parser, "configs/kws.yaml")
     parser.add_argument("--int8", action="store_true", help="also write a quantized model")
     add_verbosity(parser)
     return parser.parse_args(argv)
@@ -54,6 +52,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def validation_clips(folder: Path, required: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the validation clips of a prepared store, [N, T] int16, and [N] label indices; N = 0 without a store."""
+    from kws.data.split import VALIDATION
     from kws.data.store import load_store
 
     try:
@@ -63,7 +62,7 @@ def validation_clips(folder: Path, required: bool) -> tuple[np.ndarray, np.ndarr
             raise
         logger.warning("%s: no prepared store there; the export is compared on generated clips only", folder)
         return np.empty((0, 0), dtype=np.int16), np.empty(0, dtype=np.int64)
-    rows = store.manifest.index[store.manifest["split"] == "validation"]
+    rows = store.manifest.index[store.manifest["split"] == VALIDATION]
     return store.waveforms[rows], np.array([store.labels.index(label) for label in store.manifest["label"][rows]])
 
 

@@ -19,15 +19,17 @@ import torch
 from scipy.signal import fftconvolve
 
 from kws.augment import mix_noise
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.cli import EXIT_OK, add_config, add_verbosity, guard, start_logging
 from kws.config import Config, load_config
 from kws.data.noise import NoiseBank
 from kws.data.sampling import ClipDataset
+from kws.data.split import SPLITS, VALIDATION
 from kws.data.store import PreparedStore, load_store
 from kws.errors import DataError
 from kws.evaluation import LabelledClips, evaluate
 from kws.inference import KeywordSpotter
 from kws.labels import UNKNOWN, LabelSet
+from kws.window import FULL_SCALE
 
 _SNR_DB = (20, 10, 5, 0)
 _ROOM_SECONDS, _ROOM_DIRECT_DB = 0.5, 0.0  # a living room, some two metres from the microphone
@@ -43,10 +45,8 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("models", type=Path, nargs="+", help="model folders, for example models/real")
-    parser.add_argument("--config", type=Path, default=Path("configs/real.yaml"),
-                        help="whose prepared clips to measure on (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key")
-    parser.add_argument("--split", choices=("training", "validation", "testing"), default="validation")
+    add_config(parser, "configs/real.yaml")
+    parser.add_argument("--split", choices=SPLITS, default=VALIDATION)
     parser.add_argument("--left-out", nargs="*", default=[], metavar="WORD",
                         help="words that the models never heard: all their clips, of every split, should be refused")
     add_verbosity(parser)
@@ -125,7 +125,8 @@ def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split
     for word in left_out:
         rows = store.manifest.index[store.manifest["word"] == word]
         unknown = np.full(len(rows), store.labels.index(UNKNOWN))
-        row[f"refused '{word}'"] = accuracy(spotter, store.waveforms[rows] / np.float32(32768), unknown, store.labels)
+        said = store.waveforms[rows] / np.float32(FULL_SCALE)
+        row[f"refused '{word}'"] = accuracy(spotter, said, unknown, store.labels)
     return row
 
 

@@ -1,12 +1,14 @@
 """Shared fixtures: generated audio and a small corpus in the Speech Commands layout. Nothing is read from the disk."""
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -15,6 +17,10 @@ from hypothesis import HealthCheck, settings
 
 # Tests that run in the background ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Workers side by side (pytest -n) share the cores; read when PyTorch is imported, here and in the commands they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no failure.
 settings.register_profile("kws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +34,15 @@ SPEAKERS = {
 }
 ROOT = Path(__file__).resolve().parents[1]
 REAL_SPEECH = ROOT.parent / "shared" / "real-speech"
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hand modules out whole to workers (pytest -n), so that fixtures are made once; services are one worker's."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            group = "services" if item.get_closest_marker("services") else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +111,17 @@ def corpus(tmp_path: Path, tone: Callable[..., np.ndarray], noise: Callable[...,
     return make
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    yield mount
+    subprocess.run(["umount", "--lazy", str(mount)], check=True)  # lazy: a log file may be open there
+
+
 @pytest.fixture(scope="session")
 def real_speech() -> Path:
     """The folder of real recordings that some machines have."""
@@ -104,9 +130,26 @@ def real_speech() -> Path:
     return REAL_SPEECH
 
 
+def made_once(name: str, make: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the first worker who wants it makes, and the others (pytest -n) wait for and share."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with open(place / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / name).is_dir():
+            make(place / f"{name}.new")
+            (place / f"{name}.new").rename(place / name)
+    return place / name
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small model, exported; untrained, but normalised and fair to all labels: its answers vary."""
+    return made_once("exported", _export_small_model, tmp_path_factory)
+
+
+def _export_small_model(folder: Path) -> None:
     import torch
 
     from kws.architecture import load_architecture
@@ -123,17 +166,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             logits = model(level * (2 * torch.rand(8, 16000, generator=generator) - 1).cumsum(dim=1).sin()).logits
         model.network.head[-1].bias -= logits.mean(dim=0)
     model.eval()
-    folder = tmp_path_factory.mktemp("exported") / "kws"
     model.save_pretrained(folder)
     KwsFeatureExtractor(16000, 16000).save_pretrained(folder)
     export(folder, np.empty((0, 16000), dtype=np.int16))
-    return folder
 
 
 @pytest.fixture(scope="session")
 def model_store(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with kws.mar, of the exported model, as scripts/archive.py packs it."""
-    store = tmp_path_factory.mktemp("serving") / "model-store"
-    subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(exported), "--output", str(store),
-                    "--version", "1.2"], check=True)
-    return store
+    def pack(folder: Path) -> None:
+        subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(exported), "--output", str(folder),
+                        "--version", "1.2"], check=True)
+
+    return made_once("model-store", pack, tmp_path_factory)

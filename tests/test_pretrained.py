@@ -26,11 +26,15 @@ MAX_BYTES = 2_000_000
 MIN_ACCURACY = 0.93
 
 
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 def publish(*arguments):
-    spec = importlib.util.spec_from_file_location("script_publish", ROOT / "scripts/publish.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return guard(script.main, [str(argument) for argument in arguments])
+    return guard(script("publish").main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +181,25 @@ def test_the_docker_engine_is_given_either_model(name):
     for folder in ("models", "pretrained"):
         assert lines.index(f"!{folder}") < lines.index(f"{folder}/*/*") < lines.index(f"!{folder}/*/{name}")
     assert f"${{MODEL}}/{name}" in (ROOT / "docker/Dockerfile").read_text()
+
+
+def test_every_step_that_makes_it_is_a_command_as_its_script_takes_it():
+    steps = script("pretrained").steps(Path("recordings"), Path("shipped"))
+    assert [name for name, *_ in steps] == ["prepare", "train", "train", "train", "train", "export", "publish"]
+    models = []
+    for name, *arguments in steps:
+        args = script(name).parse_args(arguments)
+        if name == "train":
+            config = load_config(ROOT / args.config, args.set)
+            assert config.data.root == Path("recordings")
+            models.append((str(config.training.model), config.seed, config.training.epochs))
+    assert models == [("models/teacher-0", 0, 30), ("models/teacher-1", 1, 30), ("models/teacher-2", 2, 30),
+                      ("models/real", CONFIG.seed, CONFIG.training.epochs)]
+    assert [str(path) for path in config.training.teachers] == [model for model, _, _ in models[:-1]]
+
+
+def test_the_first_step_that_fails_ends_the_making_of_it(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts/pretrained.py"), str(tmp_path / "absent"), str(tmp_path / "shipped")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == EXIT_BAD_INPUT and f"{tmp_path}/absent: no such folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []

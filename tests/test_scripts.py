@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import soundfile
+from datasets import load_from_disk
 
 from kws.cli import EXIT_BAD_INPUT, guard
 
@@ -68,7 +68,7 @@ def test_the_road_ends_with_a_measured_model(trained):
 
 def test_a_manifest_is_evaluated_as_the_split_is(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
-    manifest = pd.read_csv("prepared/kws/manifest.csv")
+    manifest = load_from_disk("prepared/kws/manifest").to_pandas()
     manifest = manifest[manifest["split"] == "testing"]
     manifest.to_csv("data/testing.csv", index=False)
     assert run("evaluate", "models/kws", "--manifest", "data/testing.csv", "--output", "reports/by-manifest") == 0
@@ -197,17 +197,6 @@ def test_every_script_explains_itself(script, capsys):
         run(script, "--help")
     assert ended.value.code == 0
     assert len(capsys.readouterr().out) > 300
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True).returncode:
-        pytest.skip("a small file system can be mounted by root only")
-    yield mount
-    subprocess.run(["umount", "--lazy", str(mount)], check=True)  # lazy: the log file is open there
 
 
 @pytest.mark.parametrize("script, setting", [("prepare", "data.prepared"), ("train", "training.checkpoints"),

@@ -16,6 +16,8 @@ import numpy as np
 import soundfile
 from scipy import signal
 
+from kws.window import FULL_SCALE
+
 SAMPLE_RATE = 16_000  # Hz, of everything made here
 NOISES = ("white_noise", "pink_noise", "brown_noise", "mains_hum", "babble", "clicks")
 _SILENT = 0.01  # a word whose peak is lower was not said: engines answer '' with a faint hiss
@@ -38,7 +40,7 @@ def resample(samples: bytes, up: int, down: int) -> np.ndarray:
     Returns:
         [T] float64 in -1..1.
     """
-    return signal.resample_poly(np.frombuffer(samples, np.int16) / 32768.0, up, down)
+    return signal.resample_poly(np.frombuffer(samples, np.int16) / FULL_SCALE, up, down)
 
 
 def trim(waveform: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kws.window import FULL_SCALE
+
 _VOICES = (5, 7, 9)  # how many talk at once, in each recording
 _CLIPS = 60  # that one voice says, one after the other
 _PEAK = 0.5
@@ -26,7 +28,7 @@ def crowds(waveforms: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 def _crowd(waveforms: np.ndarray, rows: np.ndarray, voices: int) -> np.ndarray:
     rng = np.random.default_rng(voices)
-    said = waveforms[rng.choice(rows, (voices, _CLIPS))] / np.float32(32768)
+    said = waveforms[rng.choice(rows, (voices, _CLIPS))] / np.float32(FULL_SCALE)
     loudness = np.sqrt(np.square(said).mean(axis=-1, keepdims=True))
     # Each voice begins where it likes: in step, all words would lie in the middle of their windows.
     starts = rng.integers(waveforms.shape[1], size=voices)

@@ -3,20 +3,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import BinaryIO, Optional, Sequence
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from kws.atomic import atomic_folder
 from kws.audio import Limits
-from kws.data.arrow import ClipWriter, write_noise
 from kws.data.inspection import Inspection, inspect_file, inspect_files
 from kws.data.layout import NOISE_FOLDER, Layout, scan
 from kws.data.problems import Problem, describe_errors, log_warnings
 from kws.data.split import TESTING, TRAINING, VALIDATION, assign_splits
-from kws.data.store import write_index
+from kws.data.store import CLIPS_FILE, NOISE_FILE, write_index, write_samples
 from kws.data.validate import MANIFEST_COLUMNS, check_clips, check_noise
 from kws.errors import DataError
 from kws.labels import LabelSet
@@ -97,16 +95,16 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
     clips = clips.sort_values("split", key=lambda names: names.map(_FIRST_TO_KEEP), kind="stable", ignore_index=True)
     num_samples = round(clip_seconds * sample_rate)
     with atomic_folder(destination) as folder:
-        noise = _write_noise(folder, layout, sample_rate)
-        with ClipWriter(folder / "clips.arrow", num_samples) as writer:
-            clips = _write_clips(writer, clips, root, sample_rate, num_samples, Limits(max_seconds=max_seconds), workers)
+        noise, lengths = _write_noise(folder, layout, sample_rate)
+        with open(folder / CLIPS_FILE, "wb") as file:
+            clips = _write_clips(file, clips, root, sample_rate, num_samples, Limits(max_seconds=max_seconds), workers)
             problems = [*check_noise(noise), *check_clips(clips, labels, sample_rate, min_seconds)]
             problems.sort(key=lambda problem: problem.severity)
             report = Report(root, labels, sample_rate, num_samples, clips, _table(noise), tuple(problems))
             if any(problem.severity == "error" for problem in problems):
                 raise RejectedData(describe_errors(problems, str(root), listing), report)
-            writer.finish()
-        digest = write_index(folder, report.manifest, report.noise, labels, sample_rate, num_samples)
+        digest = write_index(folder, report.manifest, report.noise.assign(num_samples=lengths), labels, sample_rate,
+                             num_samples)
     log_warnings(problems)
     return replace(report, digest=digest)
 
@@ -122,22 +120,18 @@ def _check_replaceable(destination: Path, root: Path) -> None:
                         "not_a_store")
 
 
-def _write_noise(folder: Path, layout: Layout, sample_rate: int) -> list[Inspection]:
-    """Write the readable background recordings; return what was found, without samples."""
-    found: list[Inspection] = []
-
-    def readable() -> Iterator[tuple[str, np.ndarray]]:
+def _write_noise(folder: Path, layout: Layout, sample_rate: int) -> tuple[list[Inspection], list[int]]:
+    """Write the readable background recordings; return what was found, without samples, and the stored lengths."""
+    found, lengths = [], []
+    with open(folder / NOISE_FILE, "wb") as file:
         for path in layout.noise:
             noise = inspect_file(path, layout.root, sample_rate, None, Limits())
             found.append(replace(noise, samples=None))
-            if noise.samples is not None:
-                yield Path(path).name, noise.samples
-
-    write_noise(folder / "noise.arrow", readable())
-    return found
+            lengths.append(0 if noise.samples is None else write_samples(file, noise.samples))
+    return found, lengths
 
 
-def _write_clips(writer: ClipWriter, clips: pd.DataFrame, root: Path, sample_rate: int, num_samples: int,
+def _write_clips(file: BinaryIO, clips: pd.DataFrame, root: Path, sample_rate: int, num_samples: int,
                  limits: Limits, workers: Optional[int]) -> pd.DataFrame:
     """Write each clip as it is inspected; a content that an earlier split holds is left out.
 
@@ -152,7 +146,7 @@ def _write_clips(writer: ClipWriter, clips: pd.DataFrame, root: Path, sample_rat
         is_kept = not clip.code and holders.setdefault(clip.sha256, split) == split
         if is_kept:
             assert clip.samples is not None
-            writer.add(clip.samples)
+            write_samples(file, clip.samples)
         found.append(replace(clip, samples=None))
         kept.append(is_kept)
     return pd.concat([clips, _table(found).drop(columns="path")], axis=1).assign(kept=kept)

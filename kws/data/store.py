@@ -1,9 +1,9 @@
 """The prepared store: every clip decoded, checked, cut to the model's window, and memory-mapped from then on.
 
-    manifest.csv   one row per clip: where it comes from and what it is
-    clips.arrow    the clips in the same order, [N, T] int16 (a Hugging Face `datasets` table)
-    noise.arrow    background recordings, [T'] int16 each
-    store.json     sample rate, window, labels, format and a digest over all that was prepared
+    manifest/     one row per clip: where it comes from and what it is (a Hugging Face dataset, for `load_from_disk`)
+    clips.s16     the clips in the same order, [N, T] int16, little-endian, nothing else
+    noise.s16     the background recordings likewise, [T'] each, one after the other
+    store.json    sample rate, window, labels, length of each background recording, format and a digest over all that
 """
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, BinaryIO, Mapping
 
 import numpy as np
 import pandas as pd
+from datasets import Dataset, disable_progress_bars, load_from_disk
 
-from kws.data.arrow import read_clips, read_noise
-from kws.data.validate import NUMBER_COLUMNS, check_manifest
+from kws.data.validate import MANIFEST_COLUMNS, check_manifest
 from kws.errors import DataError
 from kws.labels import LabelSet
 
-_FORMAT = 1  # raised when an older store would be misread
+CLIPS_FILE, NOISE_FILE = "clips.s16", "noise.s16"
+_SAMPLE = np.dtype("<i2")
+_FORMAT = 2  # raised when an older store would be misread
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class PreparedStore:
     Args:
         manifest: one row per clip: `path`, `label`, `word`, `speaker`, `split`, `sample_rate` (Hz) and `num_samples`
             of the source file, `sha256`; index 0..N-1.
-        waveforms: [N, T] int16, read-only view of the file; / 32768 gives -1..1.
+        waveforms: [N, T] int16, read-only view of the file; / FULL_SCALE (kws.window) gives -1..1.
         noise: background recordings by file name, [T'] int16 likewise, at the same rate.
         sample_rate: Hz, of `waveforms` and `noise`.
         labels: of the model that it was prepared for.
@@ -54,27 +56,33 @@ def load_store(folder: Path) -> PreparedStore:
     """
     index = _read_index(folder)
     labels = LabelSet(tuple(index["labels"]))
-    text = _read(folder / "manifest.csv")
-    if _digest(index, text) != index["digest"]:
+    manifest = _read_manifest(folder / "manifest")
+    if _digest(index, manifest) != index["digest"]:
         raise _bad_store(folder, "its files do not belong together (edited, or half a copy)")
-    # As text first: pandas would read a word called "null" as a missing value.
-    manifest = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
-    manifest = manifest.astype(dict.fromkeys(NUMBER_COLUMNS, "int64"))
-    check_manifest(manifest, labels, str(folder / "manifest.csv"))
-    waveforms, noise = read_clips(folder / "clips.arrow"), read_noise(folder / "noise.arrow")
-    if waveforms.shape != (len(manifest), index["num_samples"]):
-        raise _bad_store(folder, f"{len(manifest):,} clips in its manifest, {waveforms.shape} in clips.arrow")
-    return PreparedStore(manifest, waveforms, noise, index["sample_rate"], labels, index["digest"])
+    check_manifest(manifest, labels, str(folder / "manifest"))
+    num_samples = index["num_samples"]
+    waveforms = _map(folder / CLIPS_FILE, len(manifest) * num_samples).reshape(-1, num_samples)
+    lengths = [recording["num_samples"] for recording in index["noise"]]
+    recordings = np.split(_map(folder / NOISE_FILE, sum(lengths)), np.cumsum(lengths)[:-1])
+    names = [recording["path"].partition("/")[2] for recording in index["noise"]]
+    return PreparedStore(manifest, waveforms, dict(zip(names, recordings)), index["sample_rate"], labels,
+                         index["digest"])
+
+
+def write_samples(file: BinaryIO, samples: np.ndarray) -> int:
+    """Append [T] int16 to CLIPS_FILE or NOISE_FILE, and return T."""
+    file.write(np.ascontiguousarray(samples, dtype=_SAMPLE).data)
+    return len(samples)
 
 
 def write_index(folder: Path, manifest: pd.DataFrame, noise: pd.DataFrame, labels: LabelSet, sample_rate: int,
                 num_samples: int) -> str:
-    """Write manifest.csv and store.json.
+    """Write the manifest and store.json.
 
     Args:
         folder: of the store.
-        manifest: one row per clip of clips.arrow.
-        noise: `path` and `sha256` of the recordings of noise.arrow.
+        manifest: one row per clip of CLIPS_FILE.
+        noise: `path`, `sha256` and `num_samples` of the recordings in NOISE_FILE.
         labels: of the model.
         sample_rate: Hz, of the store.
         num_samples: T.
@@ -84,17 +92,38 @@ def write_index(folder: Path, manifest: pd.DataFrame, noise: pd.DataFrame, label
         DataError: "bad_manifest".
     """
     check_manifest(manifest, labels, "manifest")
-    manifest.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
+    disable_progress_bars()  # of `datasets`, for this process: there is one shard
+    Dataset.from_pandas(manifest, preserve_index=False).save_to_disk(folder / "manifest")
     index: dict[str, Any] = {"format": _FORMAT, "sample_rate": sample_rate, "num_samples": num_samples,
-                             "labels": list(labels), "noise": noise[["path", "sha256"]].to_dict("records")}
-    index["digest"] = _digest(index, (folder / "manifest.csv").read_bytes())
+                             "labels": list(labels), "noise": noise[["path", "sha256", "num_samples"]].to_dict("records")}
+    index["digest"] = _digest(index, manifest)
     (folder / "store.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return str(index["digest"])
 
 
-def _digest(index: Mapping[str, Any], manifest: bytes) -> str:
+def _digest(index: Mapping[str, Any], manifest: pd.DataFrame) -> str:
     settings = {key: value for key, value in index.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + manifest).hexdigest()
+    text = json.dumps(settings, sort_keys=True) + manifest.to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _map(path: Path, num_samples: int) -> np.ndarray:
+    """Map [num_samples] int16, read-only."""
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise _bad_store(path.parent, f"{path.name} cannot be read: {error.strerror}") from None
+    expected = num_samples * _SAMPLE.itemsize
+    if found != expected:
+        raise _bad_store(path.parent, f"{path.name}: {found:,} bytes; expected {expected:,}")
+    return np.memmap(path, dtype=_SAMPLE, mode="r") if num_samples else np.empty(0, dtype=_SAMPLE)
+
+
+def _read_manifest(folder: Path) -> pd.DataFrame:
+    try:
+        return load_from_disk(str(folder)).to_pandas()[list(MANIFEST_COLUMNS)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _bad_store(folder.parent, f"its manifest cannot be read ({type(error).__name__})") from None
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -102,20 +131,15 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: no prepared store there; run `python scripts/prepare.py configs/kws.yaml`",
                         "no_store")
     try:
-        index = json.loads(_read(folder / "store.json"))
+        index = json.loads((folder / "store.json").read_bytes())
+    except OSError as error:
+        raise _bad_store(folder, f"store.json cannot be read: {error.strerror}") from None
     except ValueError:
         raise _bad_store(folder, "store.json is not JSON") from None
     found = index.get("format") if isinstance(index, dict) else None
     if found != _FORMAT:
         raise _bad_store(folder, f"format {found}; this program reads format {_FORMAT}")
     return dict(index)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _bad_store(path.parent, f"{path.name} cannot be read: {error.strerror}") from None
 
 
 def _bad_store(folder: Path, reason: str) -> DataError:

@@ -11,12 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kws.atomic import atomic_file
-from kws.data.inspection import FULL_SCALE
 from kws.data.prepare import Report
 from kws.data.problems import group_by_code
 from kws.data.split import SPLITS, TRAINING
 from kws.data.store import PreparedStore
 from kws.report import Section, write_page
+from kws.window import FULL_SCALE
 
 LogMelFunction = Callable[[np.ndarray], np.ndarray]  # [T] float32 in -1..1 -> [M, F]
 

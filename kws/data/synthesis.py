@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from kws.atomic import atomic_folder
 from kws.data import acoustics, voices
+from kws.data.layout import NOISE_FOLDER
 from kws.data.voices import ESPEAK, PICO, Utterance, Voice
 from kws.errors import DataError
 
 KEYWORDS = tuple("yes no up down left right on off stop go".split())
 OTHER_WORDS = tuple("bed bird cat dog eight five four happy house marvin nine one seven sheila six three "
                     "tree two wow zero backward follow forward learn visual".split())
-NOISE_FOLDER = "_background_noise_"
 NOISE_SECONDS = 40.0
 
 _LONGEST_WORD = 14_400  # samples, 0.9 s: a clip of one second leaves a word some room to move

@@ -14,7 +14,6 @@ from kws.errors import DataError
 from kws.labels import SILENCE, UNKNOWN, LabelSet
 
 MANIFEST_COLUMNS = ("path", "label", "word", "speaker", "split", "sample_rate", "num_samples", "sha256")
-NUMBER_COLUMNS = ("sample_rate", "num_samples")
 
 _SILENT_DB = -60.0  # dBFS of the peak: 33 of 32,768 steps
 _CLIPPED_SHARE = 0.01

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
+FULL_SCALE = 32768  # what 1.0 is in 16-bit samples
+
 
 def fit(waveform: np.ndarray, num_samples: int) -> np.ndarray:
     """Centre a recording in a window of `num_samples`: pad with zeros or crop, alike on both sides.

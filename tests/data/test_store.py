@@ -3,8 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kws.data.arrow import ClipWriter, read_clips, read_noise, write_noise
-from kws.data.store import load_store, write_index
+from kws.data.store import CLIPS_FILE, NOISE_FILE, load_store, write_index, write_samples
 from kws.data.validate import MANIFEST_COLUMNS
 from kws.errors import DataError
 from kws.labels import LabelSet
@@ -16,50 +15,45 @@ def clips(count, num_samples, seed=0):
     return np.random.default_rng(seed).integers(-32768, 32768, (count, num_samples)).astype(np.int16)
 
 
-def write_store(folder, count=5, num_samples=7):
+def write_store(folder, count=5, num_samples=7, noise_lengths=(30, 10)):
     folder.mkdir(exist_ok=True)
-    with ClipWriter(folder / "clips.arrow", num_samples) as writer:
-        for samples in clips(count, num_samples):
-            writer.add(samples)
-        writer.finish()
-    write_noise(folder / "noise.arrow", [("hum.wav", clips(1, 30)[0]), ("rain.wav", clips(1, 10)[0])])
+    with open(folder / CLIPS_FILE, "wb") as file:
+        assert [write_samples(file, samples) for samples in clips(count, num_samples)] == [num_samples] * count
+    with open(folder / NOISE_FILE, "wb") as file:
+        for length in noise_lengths:
+            write_samples(file, clips(1, length)[0])
     rows = [(f"yes/{number}.wav", "yes", "yes", str(number), "training", 16000, 7, f"{number:064x}")
             for number in range(count)]
-    noise = pd.DataFrame({"path": ["hum.wav", "rain.wav"], "sha256": ["0", "1"]})
-    write_index(folder, pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)), noise, LABELS, 16000, num_samples)
+    noise = pd.DataFrame({"path": ["_background_noise_/hum.wav", "_background_noise_/rain.wav"], "sha256": ["0", "1"]})
+    write_index(folder, pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)),
+                noise[:len(noise_lengths)].assign(num_samples=list(noise_lengths)), LABELS, 16000, num_samples)
     return folder
 
 
 @pytest.mark.parametrize("count, num_samples", [(1, 1), (1, 16000), (3, 7), (130, 4001)])
 def test_clips_come_back(tmp_path, count, num_samples):
-    path = tmp_path / "clips.arrow"
-    with ClipWriter(path, num_samples) as writer:
-        for samples in clips(count, num_samples):
-            writer.add(samples)
-        writer.finish()
-    np.testing.assert_array_equal(read_clips(path), clips(count, num_samples))
+    store = load_store(write_store(tmp_path / "store", count, num_samples))
+    np.testing.assert_array_equal(store.waveforms, clips(count, num_samples))
 
 
-def test_the_file_is_an_ordinary_hugging_face_table(tmp_path):
+def test_the_files_are_what_they_are_said_to_be(tmp_path):
+    """The manifest is a dataset for `datasets`; the rest is plain 16-bit little-endian samples."""
     folder = write_store(tmp_path / "store")
-    table = datasets.Dataset.from_file(str(folder / "clips.arrow"))
-    assert table.features == {"waveform": datasets.List(datasets.Value("int16"), length=7)}
-    np.testing.assert_array_equal(table[3]["waveform"], clips(5, 7)[3])
-    noise = datasets.Dataset.from_file(str(folder / "noise.arrow"))
-    assert noise["name"][:] == ["hum.wav", "rain.wav"] and len(noise[1]["waveform"]) == 10
+    table = datasets.load_from_disk(folder / "manifest")
+    assert table.column_names == list(MANIFEST_COLUMNS) and table[3]["path"] == "yes/3.wav"
+    assert (folder / "clips.s16").read_bytes() == clips(5, 7).astype("<i2").tobytes()
+    assert (folder / "noise.s16").stat().st_size == 2 * (30 + 10)
 
 
-def test_the_file_is_what_pyarrow_itself_would_write(tmp_path):
-    import pyarrow as pa
-    values = pa.FixedSizeListArray.from_arrays(pa.array(clips(9, 5).ravel()), 5)
-    batch = pa.RecordBatch.from_arrays([values], names=["waveform"])
-    with pa.OSFile(str(tmp_path / "theirs"), "wb") as file, pa.ipc.new_stream(file, batch.schema) as stream:
-        stream.write_batch(batch)
-    with ClipWriter(tmp_path / "ours", 5) as writer:
-        for samples in clips(9, 5):
-            writer.add(samples)
-        writer.finish()
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+def test_words_that_look_like_missing_values_come_back(tmp_path):
+    labels, folder = LabelSet.from_keywords(["null", "nan"]), tmp_path / "store"
+    rows = [(f"{word}/1.wav", word, word, "NA", "training", 16000, 7, "0" * 64) for word in ("null", "nan")]
+    folder.mkdir()
+    (folder / CLIPS_FILE).write_bytes(bytes(2 * 2 * 7))
+    (folder / NOISE_FILE).touch()
+    write_index(folder, pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)),
+                pd.DataFrame(columns=["path", "sha256", "num_samples"]), labels, 16000, 7)
+    assert load_store(folder).manifest["label"].tolist() == ["null", "nan"]
 
 
 def test_a_store_is_a_view_of_its_files(tmp_path):
@@ -73,16 +67,7 @@ def test_a_store_is_a_view_of_its_files(tmp_path):
 
 
 def test_a_store_without_noise(tmp_path):
-    write_noise(tmp_path / "noise.arrow", [])
-    assert read_noise(tmp_path / "noise.arrow") == {}
-
-
-def test_an_unfinished_table_is_refused(tmp_path):
-    with ClipWriter(tmp_path / "clips.arrow", 7) as writer:
-        writer.add(clips(1, 7)[0])
-    with pytest.raises(DataError) as caught:
-        read_clips(tmp_path / "clips.arrow")
-    assert caught.value.code == "bad_store"
+    assert load_store(write_store(tmp_path / "store", noise_lengths=())).noise == {}
 
 
 def test_a_missing_store_says_how_to_make_one(tmp_path):
@@ -91,7 +76,8 @@ def test_a_missing_store_says_how_to_make_one(tmp_path):
     assert caught.value.code == "no_store"
 
 
-@pytest.mark.parametrize("name", ["store.json", "manifest.csv", "clips.arrow", "noise.arrow"])
+@pytest.mark.parametrize("name", ["store.json", CLIPS_FILE, NOISE_FILE, "manifest/state.json",
+                                  "manifest/dataset_info.json", "manifest/data-00000-of-00001.arrow"])
 @pytest.mark.parametrize("harm", ["missing", "empty", "half", "noise"])
 def test_a_store_that_lost_something_is_refused(tmp_path, name, harm):
     path = write_store(tmp_path / "store", count=50, num_samples=400) / name
@@ -107,15 +93,16 @@ def test_a_store_that_lost_something_is_refused(tmp_path, name, harm):
 
 def test_a_store_of_another_version_is_refused(tmp_path):
     index = write_store(tmp_path / "store") / "store.json"
-    index.write_text(index.read_text().replace('"format": 1', '"format": 0'))
-    with pytest.raises(DataError, match="format 0; this program reads format 1"):
+    index.write_text(index.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataError, match="format 1; this program reads format 2; run .*scripts/prepare.py"):
         load_store(tmp_path / "store")
 
 
-@pytest.mark.parametrize("name, old, new", [("manifest.csv", "training", "testing"), ("store.json", "16000", "8000")])
+@pytest.mark.parametrize("name, old, new", [("manifest/data-00000-of-00001.arrow", b"training", b"testings"),
+                                            ("store.json", b"16000", b" 8000")])
 def test_an_edited_store_is_refused(tmp_path, name, old, new):
     path = write_store(tmp_path / "store") / name
-    path.write_text(path.read_text().replace(old, new, 1))
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
     with pytest.raises(DataError, match="do not belong together") as caught:
         load_store(tmp_path / "store")
     assert caught.value.code == "bad_store"
@@ -124,13 +111,13 @@ def test_an_edited_store_is_refused(tmp_path, name, old, new):
 def test_clips_of_another_store_are_refused(tmp_path):
     write_store(tmp_path / "store")
     other = write_store(tmp_path / "other", count=4)
-    (other / "clips.arrow").rename(tmp_path / "store" / "clips.arrow")
-    with pytest.raises(DataError, match="5 clips in its manifest"):
+    (other / CLIPS_FILE).rename(tmp_path / "store" / CLIPS_FILE)
+    with pytest.raises(DataError, match="clips.s16: 56 bytes; expected 70"):
         load_store(tmp_path / "store")
 
 
 def test_a_bad_manifest_is_never_written(tmp_path):
     with pytest.raises(DataError) as caught:
         write_index(tmp_path, pd.DataFrame([("a",) * 8], columns=list(MANIFEST_COLUMNS)),
-                    pd.DataFrame(columns=["path", "sha256"]), LABELS, 16000, 7)
+                    pd.DataFrame(columns=["path", "sha256", "num_samples"]), LABELS, 16000, 7)
     assert caught.value.code == "bad_manifest" and list(tmp_path.iterdir()) == []
