@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -36,13 +36,20 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_SPEECH = ROOT.parent / "shared" / "real-speech"
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Hand modules out whole to workers (pytest -n), so that fixtures are made once; services are one worker's."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            group = "services" if item.get_closest_marker("services") else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand modules out whole to workers (pytest -n), so that fixtures are made once; services are one worker's.
+
+    Not --dist loadgroup: pytest-xdist 3.8 marks groups in a way that pytest 9.2 does not see.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "services" if module.startswith("tests/integration/") else module
+
+    return ByModule(config, log)
 
 
 @pytest.fixture(scope="session")
