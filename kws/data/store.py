@@ -1,9 +1,9 @@
 """The prepared store: every clip decoded, checked, cut to the model's window, and memory-mapped from then on.
 
-    manifest.csv   one row per clip: where it comes from and what it is
-    clips.arrow    the clips in the same order, [N, T] int16 (a Hugging Face `datasets` table)
-    noise.arrow    background recordings, [T'] int16 each
-    store.json     sample rate, window, labels, format and a digest over all that was prepared
+manifest.csv   one row per clip: where it comes from and what it is
+clips.arrow    the clips in the same order, [N, T] int16 (a Hugging Face `datasets` table)
+noise.arrow    background recordings, [T'] int16 each
+store.json     sample rate, window, labels, format and a digest over all that was prepared
 """
 from __future__ import annotations
 
@@ -60,6 +60,8 @@ def load_store(folder: Path) -> PreparedStore:
     # As text first: pandas would read a word called "null" as a missing value.
     manifest = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
     manifest = manifest.astype(dict.fromkeys(NUMBER_COLUMNS, "int64"))
+    for column in ("label", "word"):  # stores of the first versions have them as the folders were called
+        manifest[column] = manifest[column].str.normalize("NFC")
     check_manifest(manifest, labels, str(folder / "manifest.csv"))
     waveforms, noise = read_clips(folder / "clips.arrow"), read_noise(folder / "noise.arrow")
     if waveforms.shape != (len(manifest), index["num_samples"]):
@@ -99,7 +101,7 @@ def _digest(index: Mapping[str, Any], manifest: bytes) -> str:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no prepared store there; run `python scripts/prepare.py configs/kws.yaml`",
+        raise DataError(f"{folder}: no prepared store there; run scripts/prepare.py with the same configuration",
                         "no_store")
     try:
         index = json.loads(_read(folder / "store.json"))
@@ -119,5 +121,5 @@ def _read(path: Path) -> bytes:
 
 
 def _bad_store(folder: Path, reason: str) -> DataError:
-    return DataError(f"{folder}: not a usable prepared store: {reason}; run `python scripts/prepare.py "
-                     "configs/kws.yaml` again", "bad_store")
+    return DataError(f"{folder}: not a usable prepared store: {reason}; run scripts/prepare.py with the same "
+                     "configuration again", "bad_store")

@@ -40,6 +40,7 @@ def statistics(report: Report) -> dict[str, Any]:
         "sample_rate": report.sample_rate,
         "num_samples": report.num_samples,
         "files": len(report.clips),
+        "passed_over": dict(sorted(report.passed_over.items())),
         "clips": len(kept),
         "hours": _rounded(kept["seconds"].sum() / 3600),
         "clips_per_split": {split: int((kept["split"] == split).sum()) for split in SPLITS},
@@ -47,7 +48,8 @@ def statistics(report: Report) -> dict[str, Any]:
         "clips_per_word": {word: _per_split(rows) for word, rows in kept.groupby("word")},
         "speakers_per_split": {split: int(kept[kept["split"] == split]["speaker"].nunique()) for split in SPLITS},
         "clips_per_speaker": _quantiles(speakers),
-        "sample_rates": {str(rate): int(count) for rate, count in clips["sample_rate"].value_counts().sort_index().items()},
+        "sample_rates": {str(rate): int(count)
+                         for rate, count in clips["sample_rate"].value_counts().sort_index().items()},
         "quantiles": {name: _quantiles(clips[name])
                       for name in ("seconds", "peak_db", "rms_db", "dc_offset", "clipped")},
         "noise": [{"path": row.path, "seconds": _rounded(row.seconds), "rms_db": _rounded(row.rms_db)}
