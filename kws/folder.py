@@ -71,7 +71,10 @@ def _entries(folder: Path, prefix: str, around: frozenset[tuple[int, int]]) -> I
     except OSError as error:
         yield Entry(prefix.rstrip("/") or ".", error=error.strerror or type(error).__name__)
         return
-    around |= {(status.st_dev, status.st_ino)}
+    identity = status.st_dev, status.st_ino
+    if identity in around:
+        yield Entry(prefix.rstrip("/"), CIRCULAR)
+        return
     folders = []
     for item in items:
         path = prefix + item.name
@@ -84,10 +87,7 @@ def _entries(folder: Path, prefix: str, around: frozenset[tuple[int, int]]) -> I
     if prefix and not items:
         yield Entry(prefix.rstrip("/"), EMPTY)
     for item in folders:
-        if _identity(item) in around:
-            yield Entry(prefix + item.name, CIRCULAR)
-        else:
-            yield from _entries(folder, f"{prefix}{item.name}/", around)
+        yield from _entries(folder, f"{prefix}{item.name}/", around | {identity})
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:
@@ -95,11 +95,6 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return item.is_dir()
     except OSError:  # links in a circle
         return False
-
-
-def _identity(item: os.DirEntry[str]) -> tuple[int, int]:
-    status = os.stat(item.path)  # not item.stat(): that knows no inode on Windows
-    return status.st_dev, status.st_ino
 
 
 def _other_kind(name: str) -> str:

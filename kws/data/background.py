@@ -13,7 +13,7 @@ import soxr
 from kws.audio import Limits
 from kws.data.inspection import Inspection, inspect_file, is_clipped, quantise, to_decibels
 
-_WHOLE_SECONDS = 60.0  # up to this length a recording is decoded as clips are
+_WHOLE = Limits(max_seconds=60.0, max_bytes=2**24)  # up to this size a recording is decoded as clips are
 _BLOCK_SECONDS = 10
 _BLOCK_BYTES = 2**20
 
@@ -29,7 +29,7 @@ def inspect_background(path: str, root: Path, sample_rate: int, scratch: Path) -
     Returns:
         as `inspect_file` without a window; the samples of a long recording are a map of `scratch`.
     """
-    found = inspect_file(path, root, sample_rate, None, Limits(max_seconds=_WHOLE_SECONDS))
+    found = inspect_file(path, root, sample_rate, None, _WHOLE)
     if found.code not in ("too_long", "too_large"):
         return found
     try:

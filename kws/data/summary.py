@@ -16,6 +16,7 @@ from kws.data.prepare import Report
 from kws.data.problems import group_by_code
 from kws.data.split import SPLITS, TRAINING
 from kws.data.store import PreparedStore
+from kws.folder import describe
 from kws.report import Section, write_page
 
 LogMelFunction = Callable[[np.ndarray], np.ndarray]  # [T] float32 in -1..1 -> [M, F]
@@ -42,6 +43,7 @@ def statistics(report: Report) -> dict[str, Any]:
         "files": len(report.clips),
         "passed_over": dict(sorted(report.passed_over.items())),
         "clips": len(kept),
+        "longer_than_window": int((kept["seconds"] > report.num_samples / report.sample_rate).sum()),
         "hours": _rounded(kept["seconds"].sum() / 3600),
         "clips_per_split": {split: int((kept["split"] == split).sum()) for split in SPLITS},
         "clips_per_label": {label: _per_split(kept[kept["label"] == label]) for label in report.labels},
@@ -84,12 +86,19 @@ def write_summary(report: Report, folder: Path, store: Optional[PreparedStore] =
 def summary_text(report: Report) -> str:
     """Lay out the counts for a terminal."""
     found = statistics(report)
-    lines = [f"{'label':<14}" + "".join(f"{split:>12}" for split in SPLITS)]
-    lines += [f"{label:<14}" + "".join(f"{counts[split]:>12,}" for split in SPLITS)
+    width = max(14, *(len(label) + 2 for label in report.labels))
+    lines = [f"{'label':<{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
+    lines += [f"{label:<{width}}" + "".join(f"{counts[split]:>12,}" for split in SPLITS)
               for label, counts in found["clips_per_label"].items()]
-    lines.append(f"{'speakers':<14}" + "".join(f"{found['speakers_per_split'][split]:>12,}" for split in SPLITS))
+    lines.append(f"{'speakers':<{width}}" + "".join(f"{found['speakers_per_split'][split]:>12,}" for split in SPLITS))
     lines.append(f"{found['clips']:,} of {found['files']:,} clips, {found['hours']:g} h, "
                  f"{len(found['noise'])} background recordings")
+    if found["longer_than_window"]:
+        seconds = report.num_samples / report.sample_rate
+        lines.append(f"{found['longer_than_window']:,} clips are longer than {seconds:g} s: "
+                     "their loudest part is kept")
+    if report.passed_over:
+        lines.append(describe(report.passed_over))
     return "\n".join(lines)
 
 

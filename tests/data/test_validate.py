@@ -12,7 +12,8 @@ from kws.labels import LabelSet
 LABELS = LabelSet.from_keywords(["yes", "no"])
 RULE = SplitRule(10.0, 10.0)
 DEFAULTS = {"sample_rate": 16000, "num_samples": 16000, "channels": 1, "seconds": 1.0, "peak_db": -3.0, "rms_db": -20.0,
-            "dc_offset": 0.0, "clipped": 0.0, "start_seconds": 0.0, "outside": 0.0, "heard_db": -3.0, "code": "", "message": "", "kept": True}
+            "dc_offset": 0.0, "clipped": 0.0, "start_seconds": 0.0, "outside": 0.0, "heard_db": -3.0,
+            "code": "", "message": "", "kept": True}
 
 
 def clip(number, word, split, **changes):
