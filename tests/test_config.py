@@ -202,7 +202,8 @@ def test_keywords_are_kept_in_one_form(tmp_path):
             load_config(path)
 
 
-@pytest.mark.parametrize("pattern, expected", [("([a-z]+)_", "a group called speaker"), ("(?P<speaker>", "not a regular")])
+@pytest.mark.parametrize("pattern, expected", [("([a-z]+)_", "a group called speaker"),
+                                               ("(?P<speaker>", "not a regular expression")])
 def test_a_speaker_pattern_is_checked_before_it_is_used(pattern, expected):
     with pytest.raises(ConfigError, match=f"data.speaker_pattern: .*{expected}"):
         load_config(Path("configs/kws.yaml"), [f"data.speaker_pattern={pattern}"])

@@ -29,7 +29,8 @@ def test_every_suffix_that_is_decoded_counts(tmp_path, suffix):
 
 
 def test_what_is_passed_over_has_a_reason(tmp_path):
-    tree(tmp_path, "a.xyz", "B.XYZ", "README", ".hidden.wav", "._a.wav", ".git/x.wav", "Mr. Smith said so", "x.\x1b[31m")
+    tree(tmp_path, "a.xyz", "B.XYZ", "README", ".hidden.wav", "._a.wav", ".git/x.wav", "Mr. Smith said so",
+         "x.\x1b[31m")
     (tmp_path / "empty").mkdir()
     assert found(tmp_path) == {
         "a.xyz": ".xyz", "B.XYZ": ".xyz", "README": "without a suffix", ".hidden.wav": "hidden", "._a.wav": "hidden",

@@ -78,7 +78,8 @@ def test_without_other_words_or_testing_clips_there_is_a_warning():
 
 
 @pytest.mark.parametrize("changes, code", [
-    ({"sample_rate": 44100}, "resampled"), ({"channels": 2}, "several_channels"), ({"peak_db": -60.1, "heard_db": -60.1}, "silent"),
+    ({"sample_rate": 44100}, "resampled"), ({"channels": 2}, "several_channels"),
+    ({"peak_db": -60.1, "heard_db": -60.1}, "silent"),
     ({"heard_db": -60.1}, "empty_window"), ({"outside": 0.21}, "cropped"),
     ({"clipped": 0.011}, "clipped"), ({"dc_offset": -0.06}, "dc_offset"), ({"dc_offset": 0.06}, "dc_offset"),
 ])
@@ -87,7 +88,8 @@ def test_unusual_clips_are_warnings(changes, code):
 
 
 @pytest.mark.parametrize("changes", [
-    {"peak_db": -59.9, "heard_db": -59.9}, {"outside": 0.19}, {"clipped": 0.009}, {"dc_offset": 0.049}, {"peak_db": -120.0, "heard_db": -120.0, "label": "_silence_"},
+    {"peak_db": -59.9, "heard_db": -59.9}, {"outside": 0.19}, {"clipped": 0.009}, {"dc_offset": 0.049},
+    {"peak_db": -120.0, "heard_db": -120.0, "label": "_silence_"},
 ])
 def test_usual_clips_are_not(changes):
     assert found(clips(clip(9, "yes", "training", **changes))) == []
