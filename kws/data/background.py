@@ -10,8 +10,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from kws.audio import Limits
+from kws.audio import Limits, hear
 from kws.data.inspection import Inspection, inspect_file, is_clipped, quantise, to_decibels
+from kws.errors import AudioError
 
 _WHOLE = Limits(max_seconds=60.0, max_bytes=2**24)  # up to this size a recording is decoded as clips are
 _BLOCK_SECONDS = 10
@@ -34,6 +35,8 @@ def inspect_background(path: str, root: Path, sample_rate: int, scratch: Path) -
         return found
     try:
         return _inspect_in_blocks(path, root, sample_rate, scratch)
+    except AudioError as error:
+        return Inspection(path, code=error.code, message=str(error))
     except RuntimeError:  # of libsndfile, for the formats that need the other decoders
         whole = inspect_file(path, root, sample_rate, None, Limits())
         is_too_long = whole.code in ("too_long", "too_large")
@@ -43,9 +46,7 @@ def inspect_background(path: str, root: Path, sample_rate: int, scratch: Path) -
 def _inspect_in_blocks(path: str, root: Path, sample_rate: int, scratch: Path) -> Inspection:
     peak, total, squares, clipped, count = 0.0, 0.0, 0.0, 0, 0
     with soundfile.SoundFile(root / path) as file, open(scratch, "wb") as samples:
-        for block in _blocks(file, sample_rate):
-            if not np.isfinite(block).all():
-                return Inspection(path, code="bad_samples", message=f"{path}: NaN or infinite samples")
+        for block in _blocks(file, sample_rate, path):
             block = np.clip(block, -1.0, 1.0)
             samples.write(quantise(block).tobytes())
             magnitudes = np.abs(block)
@@ -63,11 +64,11 @@ def _inspect_in_blocks(path: str, root: Path, sample_rate: int, scratch: Path) -
         samples=np.memmap(scratch, dtype=np.int16, mode="r"))
 
 
-def _blocks(file: soundfile.SoundFile, sample_rate: int) -> Iterator[np.ndarray]:
-    """[T] float32 each, mono, at `sample_rate`."""
+def _blocks(file: soundfile.SoundFile, sample_rate: int, name: str) -> Iterator[np.ndarray]:
+    """[T] float32 each, mono, at `sample_rate`; raises as `hear` does."""
     stream = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
     while len(block := file.read(_BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
-        mono = block[:, 0] if file.channels == 1 else block.mean(axis=1)
+        mono, _ = hear(block, file.samplerate, file.samplerate, name)
         yield mono if file.samplerate == sample_rate else stream.resample_chunk(mono)
     if file.samplerate != sample_rate:
         yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)

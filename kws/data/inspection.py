@@ -53,6 +53,9 @@ class Inspection:
         start_seconds: where the window begins in the recording; 0 if the recording fits into it.
         outside: share of the recording's energy that is outside of the window, 0..1.
         heard_db: dBFS, of the loudest sample of the window, at least -120.
+        downmix: share of the energy that averaging the channels would lose, 0..1 (see `kws.audio.Losses`, as below).
+        resampling: share of the energy above half of the store's sample rate, 0..1.
+        clipping: share of the energy beyond full scale, 0..1.
         code: what is wrong, the code of an AudioError; "" if nothing is.
         message: the same in words.
         samples: [T] int16, the window (the whole recording if no window was asked for); None if `code`.
@@ -71,6 +74,9 @@ class Inspection:
     start_seconds: float = 0.0
     outside: float = 0.0
     heard_db: float = FLOOR_DB
+    downmix: float = 0.0
+    resampling: float = 0.0
+    clipping: float = 0.0
     code: str = ""
     message: str = ""
     samples: Optional[np.ndarray] = None
@@ -109,7 +115,8 @@ def inspect_file(path: str, root: Path, sample_rate: int, num_samples: Optional[
         rms_db=to_decibels(float(np.sqrt(np.square(waveform).mean()))), dc_offset=float(waveform.mean()),
         clipped=max(np.count_nonzero(is_clipped(part)) / len(part) for part in (magnitudes, heard)),
         start_seconds=start / sample_rate, outside=_share_outside(waveform, window),
-        heard_db=to_decibels(float(heard.max())),
+        heard_db=to_decibels(float(heard.max())), downmix=recording.losses.downmix,
+        resampling=recording.losses.resampling, clipping=recording.losses.clipping,
         samples=quantise(fit(window, size)))
 
 

@@ -21,6 +21,8 @@ _SILENT_DB = -60.0  # dBFS of the peak: 33 of 32,768 steps
 _CLIPPED_SHARE = 0.01
 _DC_OFFSET = 0.05  # of full scale
 _IMBALANCE = 10.0
+_LOST = 0.5  # of the energy, between the file and what the model hears; of what is beyond full scale less is odd
+_LOST_TO_CLIPPING = 0.1
 _OUTSIDE = 0.2  # of the energy: more is no rim of a word any more
 _SAME_VOICES = "for a spotter of these voices only, set data.split_by=take"
 
@@ -73,7 +75,7 @@ def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_sec
     readable = clips[clips["code"] == ""]
     return [*_unreadable(clips), *_too_short(readable, min_seconds), *_shared_speakers(clips, rule),
             *_missing_clips(clips, labels, rule, listed), *_unusual_format(readable, sample_rate),
-            *_unusual_sound(readable), *_copies(readable), *_uneven(clips, labels)]
+            *_lost_sound(readable), *_unusual_sound(readable), *_copies(readable), *_uneven(clips, labels)]
 
 
 def check_noise(recordings: Iterable[Inspection]) -> list[Problem]:
@@ -171,6 +173,16 @@ def _unusual_format(clips: pd.DataFrame, sample_rate: int) -> list[Problem]:
               for row in other.itertuples()),
             *(_warning("several_channels", row.path, f"{row.path}: {row.channels} channels, averaged")
               for row in several.itertuples())]
+
+
+def _lost_sound(clips: pd.DataFrame) -> Iterator[Problem]:
+    """Tell what averaging, resampling and clipping took away: the model hears what is left."""
+    for column, limit, code, where in (
+            ("downmix", _LOST, "channels_cancel", "lost where its channels cancel each other"),
+            ("resampling", _LOST, "above_band", "above half of data.sample_rate, where the model hears nothing"),
+            ("clipping", _LOST_TO_CLIPPING, "beyond_full_scale", "beyond -1..1, where it is cut off")):
+        for path, share in clips.loc[clips[column] > limit, ["path", column]].itertuples(index=False):
+            yield _warning(code, path, f"{path}: {share:.0%} of its sound is {where}")
 
 
 def _unusual_sound(clips: pd.DataFrame) -> list[Problem]:

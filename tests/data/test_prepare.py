@@ -387,3 +387,16 @@ def test_half_a_store_is_prepared_again(corpus, tmp_path):
         load_store(tmp_path / "store")
     prepare(root, tmp_path / "store", **SETTINGS)
     load_store(tmp_path / "store")
+
+
+def test_what_the_model_will_not_hear_is_told(corpus, tmp_path, tone):
+    root = corpus()
+    word = tone(500.0, 1.0, 44100)
+    soundfile.write(root / "yes" / "0000cae4_nohash_0.wav", np.stack([word, -word], axis=1), 44100)
+    high = tone(15_000.0, 1.0, 44100) + tone(600.0, 1.0, 44100, 0.2)
+    soundfile.write(root / "no" / "0000cae4_nohash_0.wav", high, 44100)
+    loud = 4 * tone(700.0, 1.0)
+    soundfile.write(root / "bed" / "0000cae4_nohash_0.wav", loud, 16000, subtype="FLOAT")
+    found = {(problem.code, problem.path.partition("/")[0]) for problem in
+             prepare(root, tmp_path / "store", **SETTINGS).problems}
+    assert {("channels_cancel", "yes"), ("above_band", "no"), ("beyond_full_scale", "bed")} <= found

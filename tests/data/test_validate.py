@@ -13,6 +13,7 @@ LABELS = LabelSet.from_keywords(["yes", "no"])
 RULE = SplitRule(10.0, 10.0)
 DEFAULTS = {"sample_rate": 16000, "num_samples": 16000, "channels": 1, "seconds": 1.0, "peak_db": -3.0, "rms_db": -20.0,
             "dc_offset": 0.0, "clipped": 0.0, "start_seconds": 0.0, "outside": 0.0, "heard_db": -3.0,
+            "downmix": 0.0, "resampling": 0.0, "clipping": 0.0,
             "code": "", "message": "", "kept": True}
 
 
@@ -80,7 +81,8 @@ def test_without_other_words_or_testing_clips_there_is_a_warning():
 @pytest.mark.parametrize("changes, code", [
     ({"sample_rate": 44100}, "resampled"), ({"channels": 2}, "several_channels"),
     ({"peak_db": -60.1, "heard_db": -60.1}, "silent"),
-    ({"heard_db": -60.1}, "empty_window"), ({"outside": 0.21}, "cropped"),
+    ({"heard_db": -60.1}, "empty_window"), ({"downmix": 0.51}, "channels_cancel"),
+    ({"resampling": 0.51}, "above_band"), ({"clipping": 0.11}, "beyond_full_scale"), ({"outside": 0.21}, "cropped"),
     ({"clipped": 0.011}, "clipped"), ({"dc_offset": -0.06}, "dc_offset"), ({"dc_offset": 0.06}, "dc_offset"),
 ])
 def test_unusual_clips_are_warnings(changes, code):
