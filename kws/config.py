@@ -4,14 +4,48 @@ Each section checks what it owns; `Config` checks across sections. Every problem
 """
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal, Sequence
+from typing import Annotated, Any, Literal, Sequence
 
-from pydantic import BaseModel, Field, StrictBool, StrictStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictStr, model_validator
 
 from kws.documents import override_key, read_yaml
-from kws.labels import SILENCE, UNKNOWN
+from kws.labels import SILENCE, UNKNOWN, normal
 from kws.schema import Count, CountOrZero, Float, NotNegative, Positive, Probability, Range, Section, Text, validate
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST_NAME = 255  # bytes, of a folder's name on every usual file system
+
+
+def _refuse_unquoted(value: Any) -> Any:
+    if value is None or isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError("expected a word; YAML reads an unquoted null, ~ or number as something else: quote it")
+    return value
+
+
+def _check_word(word: str) -> str:
+    """A word is the name of a folder in `data.root`; no other folder may be meant by it."""
+    if word in (UNKNOWN, SILENCE) or word.startswith(("_", ".")) or "/" in word or not word.strip():
+        raise ValueError("expected the name of a word's folder: not empty, no slash, no _ or . at its start")
+    if _CONTROL.search(word) or len(word.encode()) > _LONGEST_NAME:
+        raise ValueError(f"expected the name of a word's folder: no line breaks or other control characters, "
+                         f"at most {_LONGEST_NAME} bytes")
+    return normal(word)
+
+
+def _check_speaker_pattern(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if "speaker" not in groups:
+        raise ValueError("expected a group called speaker, for example ^[^/]+/(?P<speaker>[^/]+)/")
+    return pattern
+
+
+Word = Annotated[StrictStr, BeforeValidator(_refuse_unquoted), AfterValidator(_check_word)]
 
 
 def _check_ordered(section: BaseModel, *names: str) -> None:
@@ -26,15 +60,17 @@ class DataConfig(Section):
 
     root: Path = Path("data")
     prepared: Path = Path("prepared/kws")
-    keywords: tuple[StrictStr, ...] = Field(min_length=1)
+    keywords: tuple[Word, ...] = Field(min_length=1)
     sample_rate: Annotated[Count, Field(ge=4000, le=96000)] = 16000
     clip_seconds: Annotated[Positive, Field(le=10.0)] = 1.0
     min_seconds: Positive = 0.1
     max_seconds: Positive = 10.0
+    speaker_pattern: Annotated[StrictStr, AfterValidator(_check_speaker_pattern)] = "(?P<speaker>[^/]+?)_nohash_[^/]*$"
+    split_by: Literal["speaker", "take"] = "speaker"
     validation_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
     testing_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
     unknown_ratio: NotNegative = 3.0
-    left_out: tuple[StrictStr, ...] = ()
+    left_out: tuple[Word, ...] = ()
     silence_ratio: NotNegative = 1.0
     silence_gain_db: Range = (-50.0, 0.0)
     attribution: StrictStr = ""
@@ -46,9 +82,6 @@ class DataConfig(Section):
         repeated = {word for word in self.keywords if self.keywords.count(word) > 1}
         if repeated:
             raise ValueError(f"keywords: {', '.join(sorted(repeated))} repeated")
-        for word in self.keywords:
-            if word in (UNKNOWN, SILENCE) or word.startswith(("_", ".")) or "/" in word or not word.strip():
-                raise ValueError(f"keywords: {word!r} cannot be a keyword; expected the name of a word's folder")
         both = set(self.keywords) & set(self.left_out)
         if both:
             raise ValueError(f"left_out: {', '.join(sorted(both))} is a keyword; expected other words")

@@ -9,17 +9,17 @@ from typing import Iterator, Optional, Sequence, Union
 
 import numpy as np
 
-from kws.audio import DEFAULT_LIMITS, Limits, Source, decode
+from kws.audio import DEFAULT_LIMITS, Limits, Source, decode, hear, samples_of
 from kws.errors import AudioError
 from kws.labels import LabelSet
 from kws.postprocess import Prediction, check_logits, decide, probabilities
 from kws.runtime import Runtime, default_model, load_runtime
-from kws.window import FULL_SCALE, fit, window_starts
+from kws.window import fit, window_starts
 
 # Windows of one call: enough to amortise it, few enough for the processor's caches (measured).
 BATCH_SIZE = 16
 
-Clip = Union[Source, np.ndarray]
+Clip = Union[Source, np.ndarray]  # or what becomes one by `__array__`, as tensors do
 Answer = Union[Prediction, AudioError]
 
 
@@ -79,7 +79,7 @@ class KeywordSpotter:
         """Label recordings; safe to call from several threads.
 
         Args:
-            clips: paths, encoded bytes, or arrays [T] at `sample_rate`, float in -1..1 or int16.
+            clips: paths, encoded bytes, or arrays or tensors [T] at `sample_rate`, float in -1..1 or int16.
             threshold: 0..1, the least confidence of a keyword; below it the answer is `_unknown_`.
             names: what to call the recordings in messages; paths by default.
         Returns:
@@ -90,14 +90,14 @@ class KeywordSpotter:
         """
         answers: list[Optional[Answer]] = [None] * len(clips)
         best = _BestWindows(len(clips), self.labels)
-        windows = self._windows(clips, names, answers)
+        windows = self._windows(clips, names, answers, best)
         while batch := list(islice(windows, BATCH_SIZE)):
             owners, starts, waveforms = zip(*batch)
             best.add(np.array(owners), np.array(starts), self._runtime.logits(np.stack(waveforms)))
         heard = best.score >= 0.0
         for index, prediction in zip(np.flatnonzero(heard), decide(best.logits[heard], self.labels, threshold)):
-            start = int(best.start[index])
-            answers[index] = replace(prediction, start_seconds=start / self.sample_rate) if start else prediction
+            answers[index] = replace(prediction, start_seconds=int(best.start[index]) / self.sample_rate,
+                                     seconds=int(best.length[index]) / self.sample_rate)
         return answers  # type: ignore[return-value]  # every clip was heard or is an error
 
     def window(self, clip: Clip, start_seconds: float = 0.0) -> np.ndarray:
@@ -110,9 +110,9 @@ class KeywordSpotter:
         start = round(start_seconds * self.sample_rate)
         return fit(waveform[start:start + size], size)
 
-    def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]],
-                 answers: list[Optional[Answer]]) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield (index of the clip, first sample, [T]) of every window; put errors into `answers`."""
+    def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]], answers: list[Optional[Answer]],
+                 best: _BestWindows) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (index of the clip, first sample, [T]) of every window; put errors and lengths where they belong."""
         size = self._runtime.num_samples
         for index, clip in enumerate(clips):
             try:
@@ -120,21 +120,27 @@ class KeywordSpotter:
             except AudioError as error:
                 answers[index] = error
                 continue
+            best.length[index] = len(waveform)
             for start in window_starts(len(waveform), size):
                 yield index, start, fit(waveform[start:start + size], size)
 
     def _waveform(self, clip: Clip, name: str) -> np.ndarray:
-        if not isinstance(clip, np.ndarray):
+        if isinstance(clip, (bytes, bytearray, memoryview, str, os.PathLike)):
             return decode(clip, self.sample_rate, self._limits, name)
-        name = name or "array"
-        if clip.ndim != 1 or not len(clip):
-            raise AudioError(f"{name}: shape {list(clip.shape)}; expected [T], mono, T of at least 1", "empty_audio")
-        if clip.dtype != np.int16 and clip.dtype.kind != "f":  # whose full scale nobody knows
-            raise AudioError(f"{name}: samples of type {clip.dtype}; expected float in -1..1, or int16", "bad_samples")
-        waveform = clip.astype(np.float32) / (FULL_SCALE if clip.dtype == np.int16 else 1)
-        if not np.isfinite(waveform).all():
-            raise AudioError(f"{name}: NaN or infinite samples", "bad_samples")
-        return np.clip(waveform, -1.0, 1.0)
+        samples = samples_of(_array(clip, name or "array"), name or "array")
+        return hear(samples, self.sample_rate, self.sample_rate, name or "array")[0]
+
+
+def _array(clip: object, name: str) -> np.ndarray:
+    """Return what a clip holds that is an array, or can say so itself, as tensors do."""
+    if not hasattr(clip, "__array__"):
+        raise AudioError(f"{name}: a {type(clip).__name__}; expected a path, the bytes of a file, or an array [T] of "
+                         "samples (numpy.asarray makes one of a list)")
+    try:
+        return np.asarray(clip)
+    except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
+        reason = str(error).splitlines()[0][:200]
+        raise AudioError(f"{name}: a {type(clip).__name__} that does not become an array ({reason})") from None
 
 
 class _BestWindows:
@@ -144,6 +150,7 @@ class _BestWindows:
         self._labels = labels
         self.logits = np.zeros((num_clips, len(labels)), dtype=np.float32)
         self.start = np.zeros(num_clips, dtype=np.int64)
+        self.length = np.zeros(num_clips, dtype=np.int64)  # samples of the whole recording
         self.score = np.full(num_clips, -1.0)
 
     def add(self, owners: np.ndarray, starts: np.ndarray, logits: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """The labels of a model and their order. This module is the only place that fixes the order."""
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Collection, Iterator, Mapping, Sequence
 
@@ -8,12 +9,17 @@ UNKNOWN = "_unknown_"
 SILENCE = "_silence_"
 
 
+def normal(name: str) -> str:
+    """Return the one form (NFC) in which words are compared: systems write the same `ö` as one character or as two."""
+    return unicodedata.normalize("NFC", name)
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """Ordered, distinct labels: the keywords as configured, then `_unknown_`, then `_silence_`.
 
     Args:
-        names: all labels in index order.
+        names: all labels in index order; kept in their normal form.
 
     Raises:
         ValueError: if a name is repeated or one of the two reserved labels is missing.
@@ -22,6 +28,7 @@ class LabelSet:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(map(normal, self.names)))
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"labels repeat: {self.names}")
         if self.names[-2:] != (UNKNOWN, SILENCE):
@@ -44,6 +51,7 @@ class LabelSet:
 
     def label_of(self, word: str) -> str:
         """Map a spoken word (a folder name) to its label."""
+        word = normal(word)
         return word if word in self.names else UNKNOWN
 
     def columns(self, taken: Collection[str]) -> list[str]:
@@ -56,7 +64,7 @@ class LabelSet:
 
     def index(self, label: str) -> int:
         """Return the index of a label; raises ValueError for a label that is not in the set."""
-        return self.names.index(label)
+        return self.names.index(normal(label))
 
     def __len__(self) -> int:
         return len(self.names)

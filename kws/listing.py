@@ -2,15 +2,19 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
-from kws.audio import AUDIO_SUFFIXES
 from kws.errors import DataError
+from kws.folder import SUFFIXES, count_passed_over, describe, entries
 
 _PARQUET_ROWS = 8192
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ class Listing:
         count: of rows.
         has_targets: whether rows have a target.
         read: starts an iteration.
+        passed_over: what a folder holds besides, by kind.
     """
 
     count: int
     has_targets: bool
     read: Callable[[], Iterator[Row]]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Row]:
         return self.read()
@@ -49,14 +55,13 @@ class Listing:
 def list_rows(source: Path) -> Listing:
     """List a manifest (.csv or .parquet with a column `path`, relative to it), a folder, or one audio file.
 
+    What a folder holds besides recordings (see `kws.folder`) is counted in a warning.
+
     Raises:
         DataError: if there is no such thing, or a manifest cannot be read or has no column `path`.
     """
     if source.is_dir():
-        listing = _listing(lambda: _rows_of_folder(source))
-        if not listing.count:
-            raise DataError(f"{source}: no audio files in it; expected {', '.join(sorted(AUDIO_SUFFIXES))}", "no_input")
-        return listing
+        return _list_folder(source)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; expected a manifest CSV, a folder or an audio file",
                         "no_input")
@@ -71,42 +76,63 @@ def _listing(read: Callable[[], Iterator[Row]], has_targets: bool = False) -> Li
     return Listing(sum(1 for _ in read()), has_targets, read)
 
 
-def _rows_of_folder(folder: Path) -> Iterator[Row]:
-    """Audio files of a folder and its subfolders in the order of their names; a folder that cannot be read is a row."""
-    unreadable: list[str] = []
-    for parent, folders, files in os.walk(folder, onerror=lambda error: unreadable.append(error.filename)):
-        folders.sort()
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                location = Path(parent, name)
-                yield Row(str(location.relative_to(folder)), location)
-    for parent in unreadable:
-        yield Row(str(Path(parent).relative_to(folder)), Path(parent))
+def _list_folder(folder: Path) -> Listing:
+    """List the recordings of a folder; a folder in it that cannot be listed is a row."""
+    count, passed_over = count_passed_over(entries(folder))
+    told = describe(passed_over)
+    if not count:
+        raise DataError(f"{folder}: no audio files in it; expected {SUFFIXES}{told and f'. {told}'}", "no_input")
+    if told:
+        logger.warning("%s: %s; recordings end with %s", folder, told, SUFFIXES)
+
+    def rows() -> Iterator[Row]:
+        return (Row(entry.path, folder / entry.path) for entry in entries(folder) if not entry.passed_over)
+
+    return Listing(count, False, rows, passed_over)
 
 
-def _rows_of_table(source: Path, read: Callable[[Path], Iterator[dict[str, Any]]]) -> Listing:
+def _rows_of_table(source: Path, read: Callable[[Path], Iterator[Any]]) -> Listing:
     """Rows of a manifest, read through once beforehand: what is wrong with it is known before the work starts."""
-    columns = next(read(source))
+    columns = list(next(read(source)))
     if "path" not in columns:
         raise DataError(f"{source}: no column path; found {', '.join(map(str, columns)) or 'nothing'}",
                         "no_path_column")
+    for name in ("path", "label"):
+        if columns.count(name) > 1:
+            raise DataError(f"{source}: {columns.count(name)} columns called {name}; expected one", "bad_manifest")
 
     def rows() -> Iterator[Row]:
         table = read(source)
         next(table)
         for row in table:
             path = str(row["path"] or "")
-            yield Row(path, source.parent / path, str(row["label"] or "") if "label" in columns else None)
+            yield Row(path, _locate(source.parent, path), str(row["label"] or "") if "label" in columns else None)
 
     return _listing(rows, "label" in columns)
 
 
-def _read_csv(source: Path) -> Iterator[dict[str, Any]]:
-    """Yield the columns, as the keys of a dictionary, then the rows."""
+def _locate(parent: Path, path: str) -> Path:
+    """Find the file that a manifest means: other systems write backslashes, and another form of the same letters."""
+    if "\\" not in path and path.isascii():
+        return parent / path
+    spellings = [path, *(unicodedata.normalize(form, spelling) for spelling in (path, path.replace("\\", "/"))
+                         for form in ("NFC", "NFD"))]
+    return next((parent / spelling for spelling in spellings if _exists(parent / spelling)), parent / path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a zero byte, half a character
+        return False
+
+
+def _read_csv(source: Path) -> Iterator[Any]:
+    """Yield the names of the columns, then the rows as dictionaries."""
     try:
         with open(source, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            yield dict.fromkeys(reader.fieldnames or ())
+            yield reader.fieldnames or ()
             yield from reader
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start:,})", "bad_manifest") from None
@@ -114,13 +140,13 @@ def _read_csv(source: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{source}: not readable as CSV ({error})", "bad_manifest") from None
 
 
-def _read_parquet(source: Path) -> Iterator[dict[str, Any]]:
+def _read_parquet(source: Path) -> Iterator[Any]:
     """As `_read_csv`."""
     parquet = import_parquet(source)
     try:
         with parquet.ParquetFile(source) as file:
             names: Sequence[str] = file.schema_arrow.names
-            yield dict.fromkeys(names)
+            yield names
             wanted = [name for name in ("path", "label") if name in names]
             for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
                 yield from batch.to_pylist()

@@ -84,7 +84,8 @@ def threshold_for_false_accepts(targets: np.ndarray, probabilities: np.ndarray, 
     """Find the lowest threshold at which at most `rate` of the non-keyword clips are answered with a keyword.
 
     Returns:
-        the operating point, or None where the clips hold no `_unknown_` or `_silence_` or no keyword.
+        the operating point, or None where the clips hold no `_unknown_` or `_silence_` or no keyword. Where so many
+        false keywords have a confidence of 1 that no threshold refuses enough, the threshold is 1, with its rate.
     """
     num_keywords = len(labels.keywords)
     best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -95,7 +96,7 @@ def threshold_for_false_accepts(targets: np.ndarray, probabilities: np.ndarray, 
     rest = np.sort(accepted[~is_keyword])[::-1]
     allowed = int(rate * len(rest))
     first_refused = max(rest[allowed], 0.0) if allowed < len(rest) else 0.0
-    threshold = float(np.nextafter(first_refused, 2.0)) if first_refused > 0 else 0.0
+    threshold = min(float(np.nextafter(first_refused, 2.0)), 1.0) if first_refused > 0 else 0.0
     hits = is_keyword & (best == targets) & (accepted >= threshold)
     return OperatingPoint(threshold, float((rest >= threshold).mean()), float(hits.sum() / is_keyword.sum()))
 

@@ -19,12 +19,14 @@ class Prediction:
         confidence: 0..1, the probability of `label`.
         confidences: the probability of every label, in the model's order; they sum to 1.
         start_seconds: where in the recording the window begins that was answered for.
+        seconds: length of the recording, as decoded.
     """
 
     label: str
     confidence: float
     confidences: dict[str, float]
     start_seconds: float = 0.0
+    seconds: float = 0.0
 
 
 def most_confident(confidences: dict[str, float], top_k: Optional[int] = None) -> dict[str, float]:

@@ -15,8 +15,8 @@ from kws.data.store import load_store
 from kws.data.summary import summary_text, write_summary
 from kws.features import LogMel
 
-SETTINGS = {"keywords", "sample_rate", "clip_seconds", "min_seconds", "max_seconds", "validation_percent",
-            "testing_percent"}
+SETTINGS = {"keywords", "sample_rate", "clip_seconds", "min_seconds", "max_seconds", "speaker_pattern", "split_by",
+            "validation_percent", "testing_percent"}
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:

@@ -33,6 +33,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Restore the recordings, and say where they come from."""
     args = parse_args(argv)
     start_logging(args.verbose)
+    allow_no_git()
     if DATA.is_dir() and any(DATA.iterdir()):
         return EXIT_OK
     if dvc("fetch", VERSION) and dvc("checkout", VERSION):
@@ -48,9 +49,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return EXIT_OK
 
 
-def dvc(command: str, target: Path) -> bool:
+def allow_no_git() -> None:
+    """Tell DVC to do without Git where there is none, as in a downloaded archive of the code; for this folder only."""
+    here = Path.cwd()
+    if not any((folder / ".git").exists() for folder in (here, *here.parents)):
+        dvc("config", "--local", "core.no_scm", "true")
+
+
+def dvc(*arguments: object) -> bool:
     """Run a command of DVC in silence; return whether it succeeded."""
-    return subprocess.run([sys.executable, "-m", "dvc", command, "--quiet", str(target)],
+    return subprocess.run([sys.executable, "-m", "dvc", *map(str, arguments), "--quiet"],
                           capture_output=True).returncode == 0
 
 

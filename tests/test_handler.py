@@ -161,7 +161,7 @@ def bad_rows(wav):
         "a list": ({"body": [1]}, 400, "bad_json"),
         "a number": ({"body": {"data": 7}}, 400, "bad_json"),
         "not base64": ({"body": {"data": "!!!!"}}, 400, "bad_base64"),
-        "half base64": ({"body": {"data": "AAA"}}, 400, "bad_base64"),
+        "half base64": ({"body": {"data": "AAAAA"}}, 400, "bad_base64"),
         "not ASCII": ({"body": {"data": "äöü"}}, 400, "bad_base64"),
         "a path": ({"body": {"data": "/etc/hostname"}}, 400, "bad_base64"),
         "a path as bytes": ({"body": bytearray(b"/etc/hostname")}, 415, "unsupported_audio"),

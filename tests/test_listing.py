@@ -73,6 +73,44 @@ def test_a_manifest_that_cannot_be_used_is_explained(tmp_path, name, content, co
     assert caught.value.code == code
 
 
+def test_what_a_folder_holds_besides_is_counted_and_told(tmp_path, caplog):
+    for name in ("a.wav", "b.xyz", "c.xyz", ".d.wav", "deeper/e.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listing = list_rows(tmp_path)
+    assert [row.path for row in listing] == ["a.wav", "deeper/e.wav"]
+    assert listing.passed_over == {".xyz": 2, "hidden": 1}
+    assert f"{tmp_path}: 3 files were passed over: 2 .xyz, 1 hidden" in caplog.text
+    (tmp_path / "a.wav").unlink()
+    (tmp_path / "deeper" / "e.wav").unlink()
+    with pytest.raises(DataError, match="4 files were passed over: 2 .xyz, 1 empty folder, 1 hidden"):
+        list_rows(tmp_path)
+
+
+@pytest.mark.parametrize("on_disk, written", [
+    ("wavs/a.wav", "wavs\\a.wav"), ("zwo\u0308lf.wav", "zw\u00f6lf.wav"), ("zw\u00f6lf.wav", "zwo\u0308lf.wav"),
+    ("zwo\u0308lf/a.wav", "zw\u00f6lf\\a.wav"), ("b\\c.wav", "b\\c.wav")])
+def test_a_manifest_may_come_from_another_system(tmp_path, on_disk, written):
+    (tmp_path / on_disk).parent.mkdir(exist_ok=True)
+    (tmp_path / on_disk).touch()
+    (tmp_path / "m.csv").write_text(f"path\n{written}\n", encoding="utf-8")
+    row, = list_rows(tmp_path / "m.csv")
+    assert row.path == written and row.location == tmp_path / on_disk
+
+
+@pytest.mark.parametrize("path", ["nowhere\\a.wav", "ö.wav", "ö\0.wav", ""])
+def test_a_path_that_leads_nowhere_is_a_row(tmp_path, path):
+    pd.DataFrame({"path": [path]}).to_parquet(tmp_path / "m.parquet")
+    row, = list_rows(tmp_path / "m.parquet")
+    assert row.path == path
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "m.csv").write_text("path,label,path\na.wav,yes,b.wav\n")
+    with pytest.raises(DataError, match="2 columns called path"):
+        list_rows(tmp_path / "m.csv")
+
+
 def test_what_is_absent_or_holds_no_audio_is_named(tmp_path):
     with pytest.raises(DataError, match="absent: no such file or folder"):
         list_rows(tmp_path / "absent")

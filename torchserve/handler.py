@@ -5,15 +5,15 @@ It travels in kws.mar beside the package `kws`, and needs numpy, soundfile, soxr
 from __future__ import annotations
 
 import base64
-import io
 import json
+import logging
 import time
 from collections import Counter, defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Optional, Sequence, Tuple, Union
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
-import soundfile
 
 from kws.audio import Limits
 from kws.errors import KwsError
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from ts.context import Context
 
 STATUS = {
-    "no_audio": 400, "bad_json": 400, "bad_base64": 400, "bad_option": 400, "empty_audio": 400,
+    "no_audio": 400, "several_files": 400, "bad_json": 400, "bad_base64": 400, "bad_option": 400, "empty_audio": 400,
     "too_large": 413, "too_long": 413, "unsupported_audio": 415, "truncated_audio": 422, "bad_samples": 422,
-}
+    "lost_sound": 422,
+}  # any other is a fault of the service: 500
+_FORM_OVERHEAD = 2048  # bytes that a field of a form takes besides its value, at most
+
+log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]  # what TorchServe makes of a request: its body or form fields, and its query
 Request = Tuple[bytes, float, Optional[int]]  # encoded audio, threshold, top_k
@@ -53,25 +57,28 @@ class KwsHandler:
     def handle(self, rows: Sequence[Row], context: Context) -> list[str]:
         """Answer the requests of a batch: JSON for each, in order; its status goes into the context."""
         began = time.perf_counter()
-        requests = [self._read(row) for row in rows]
+        requests = [self._read(row, context, index) for index, row in enumerate(rows)]
         outcomes = self._classify(requests)
         answers = []
         for index, (request, outcome) in enumerate(zip(requests, outcomes)):
-            status = STATUS[outcome.code] if isinstance(outcome, KwsError) else HTTPStatus.OK
+            status = STATUS.get(outcome.code, 500) if isinstance(outcome, KwsError) else HTTPStatus.OK
             context.set_response_status(int(status), HTTPStatus(status).phrase, index)
             context.set_response_content_type(index, "application/json")
             answers.append(json.dumps(self._document(request, outcome)))
-        _count(context, requests, outcomes, time.perf_counter() - began)
+        _count(context, outcomes, time.perf_counter() - began)
         return answers
 
-    def _read(self, row: Row) -> Union[Request, KwsError]:
+    def _read(self, row: Row, context: Context, index: int) -> Union[Request, KwsError]:
         try:
+            _check_form(row, context, index)
             fields = _fields(row)
             threshold = _option(fields, "threshold", float, 0.0, 1.0)
             return (_audio(fields), self._threshold if threshold is None else threshold,
                     _option(fields, "top_k", int, 1, len(self._spotter.labels)))
         except KwsError as error:
             return error
+        except Exception as error:  # what nobody foresaw is answered to the one who sent it
+            return _internal_error(error)
 
     def _classify(self, requests: Sequence[Union[Request, KwsError]]) -> list[Outcome]:
         """Run the model once for all requests with the same threshold, which is nearly always all of them."""
@@ -81,15 +88,44 @@ class KwsHandler:
             if not isinstance(request, KwsError):
                 groups[request[1]].append(index)
         for threshold, indices in groups.items():
-            clips = [outcomes[index][0] for index in indices]
-            for index, outcome in zip(indices, self._spotter.classify(clips, threshold)):
+            for index, outcome in zip(indices, self._answers([outcomes[index][0] for index in indices], threshold)):
                 outcomes[index] = outcome
         return outcomes
+
+    def _answers(self, clips: Sequence[bytes], threshold: float) -> Sequence[Outcome]:
+        """Label clips together; one by one where that fails, so that it fails for those alone that make it fail."""
+        try:
+            return self._spotter.classify(clips, threshold)
+        except Exception as error:
+            if len(clips) > 1:
+                return [answer for clip in clips for answer in self._answers([clip], threshold)]
+            return [_internal_error(error)]
 
     def _document(self, request: Union[Request, KwsError], outcome: Outcome) -> dict[str, Any]:
         if isinstance(request, KwsError) or isinstance(outcome, KwsError):
             return {"error": {"code": outcome.code, "message": str(outcome)}}  # type: ignore[union-attr]
         return {**answer(outcome, request[2]), "model": self._model}
+
+
+def _internal_error(error: Exception) -> KwsError:
+    """Log what nobody foresaw, and say no more of it than its kind."""
+    log.error("a request failed", exc_info=error)
+    return KwsError(f"the service failed on this request ({type(error).__name__}); its log says more",
+                    "internal_error")
+
+
+def _check_form(row: Row, context: Context, index: int) -> None:
+    """Refuse a form with two fields of one name: TorchServe hands over the last of them, so only the length tells."""
+    headers = {name.lower(): value for name, value in context.get_all_request_header(index).items()
+               if isinstance(value, str)}
+    length = headers.get("content-length", "")
+    if not headers.get("content-type", "").lower().startswith("multipart/form-data") or not length.isdecimal():
+        return
+    held = sum(len(value) for value in row.values() if isinstance(value, (bytes, bytearray, str)))
+    if int(length) - held > _FORM_OVERHEAD * (len(row) + 1):
+        names = ", ".join(sorted(map(str, row)))[:60]
+        raise KwsError(f"a form of {int(length):,} bytes whose fields ({names}) hold {held:,}; expected one file, as "
+                       "data. Are there several of one name?", "several_files")
 
 
 def _fields(row: Row) -> Row:
@@ -106,6 +142,8 @@ def _fields(row: Row) -> Row:
 def _audio(fields: Row) -> bytes:
     """Return the encoded audio of a request; text is base64 of it."""
     content = fields["data"]
+    if isinstance(content, (bytes, bytearray)) and content[:5] == b"data:":
+        content = content.decode("latin-1")
     if isinstance(content, (bytes, bytearray)):
         return bytes(content)
     if content is None:
@@ -113,8 +151,21 @@ def _audio(fields: Row) -> bytes:
                        '{"data": "<base64>"}', "no_audio")
     if not isinstance(content, str):
         raise KwsError('found JSON of another shape; expected {"data": "<base64>"}', "bad_json")
+    return _from_base64(content)
+
+
+def _from_base64(text: str) -> bytes:
+    """Decode base64 of either alphabet, with or without padding, alone or in a data URL (RFC 2397)."""
+    if text[:5].lower() == "data:":
+        kind, comma, text = text.partition(",")
+        if not comma:
+            raise KwsError("a data URL without a comma; expected data:audio/wav;base64,...", "bad_base64")
+        if not kind.lower().endswith(";base64"):
+            return unquote_to_bytes(text)
+        text = unquote_to_bytes(text).decode("latin-1")
+    text = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode("".join(content.split()), validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError as error:
         raise KwsError(f"not base64 ({error})", "bad_base64") from None
 
@@ -135,14 +186,11 @@ def _option(fields: Row, name: str, convert: Callable[[Any], float], low: float,
         raise KwsError(f"{name}: found {str(found)[:40]!r}; expected {low:g} to {high:g}", "bad_option") from None
 
 
-def _count(context: Context, requests: Sequence[Union[Request, KwsError]], outcomes: Sequence[Outcome],
-           seconds: float) -> None:
+def _count(context: Context, outcomes: Sequence[Outcome], seconds: float) -> None:
     """Add a batch to the metrics that metrics.yaml defines; each line here costs TorchServe some work."""
     labels = Counter(outcome.label for outcome in outcomes if isinstance(outcome, Prediction))
     codes = Counter(outcome.code for outcome in outcomes if isinstance(outcome, KwsError))
-    audio_seconds = sum(soundfile.info(io.BytesIO(request[0])).duration
-                        for request, outcome in zip(requests, outcomes)
-                        if isinstance(outcome, Prediction) and not isinstance(request, KwsError))
+    audio_seconds = sum(outcome.seconds for outcome in outcomes if isinstance(outcome, Prediction))
     _emit(context, "histogram", "kws_handler_seconds", seconds)
     _emit(context, "counter", "kws_batches_total", 1)
     _emit(context, "counter", "kws_clips_total", len(outcomes))

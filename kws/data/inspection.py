@@ -24,9 +24,8 @@ import numpy as np
 
 from kws.audio import Limits, decode_recording, read_bytes
 from kws.errors import AudioError, DataError
-from kws.window import fit
+from kws.window import FULL_SCALE, fit, loudest_start
 
-FULL_SCALE = 32768  # what 1.0 is in the store's int16
 FLOOR_DB = -120.0  # level of digital silence, and of anything below
 _CLIPPED_ABOVE = 0.99  # below the largest sample of an 8-bit file, 127 / 128
 _CHUNK_FILES = 64  # files a worker takes at once: 2 MB of one-second clips
@@ -49,7 +48,13 @@ class Inspection:
         peak_db: dBFS, of the loudest sample, at least -120.
         rms_db: dBFS, of the whole recording, at least -120.
         dc_offset: mean of the samples, -1..1.
-        clipped: share of the samples at full scale, 0..1.
+        clipped: share of the samples at full scale, 0..1; in the recording or in its window, where more are.
+        start_seconds: where the window begins in the recording; 0 if the recording fits into it.
+        outside: share of the recording's energy that is outside of the window, 0..1.
+        heard_db: dBFS, of the loudest sample of the window, at least -120.
+        downmix: share of the energy that averaging the channels would lose, 0..1 (see `kws.audio.Losses`, as below).
+        resampling: share of the energy above half of the store's sample rate, 0..1.
+        clipping: share of the energy beyond full scale, 0..1.
         code: what is wrong, the code of an AudioError; "" if nothing is.
         message: the same in words.
         samples: [T] int16, the window (the whole recording if no window was asked for); None if `code`.
@@ -65,6 +70,12 @@ class Inspection:
     rms_db: float = FLOOR_DB
     dc_offset: float = 0.0
     clipped: float = 0.0
+    start_seconds: float = 0.0
+    outside: float = 0.0
+    heard_db: float = FLOOR_DB
+    downmix: float = 0.0
+    resampling: float = 0.0
+    clipping: float = 0.0
     code: str = ""
     message: str = ""
     samples: Optional[np.ndarray] = None
@@ -72,6 +83,9 @@ class Inspection:
 
 def inspect_file(path: str, root: Path, sample_rate: int, num_samples: Optional[int], limits: Limits) -> Inspection:
     """Read, check and measure one file.
+
+    A recording that is shorter than the window is centred in it, as `predict` has it; of a longer one the window takes
+    the loudest part, with the word in its middle.
 
     Args:
         path: relative to `root`; names the file in messages.
@@ -88,14 +102,35 @@ def inspect_file(path: str, root: Path, sample_rate: int, num_samples: Optional[
     except AudioError as error:
         return Inspection(path, checksum, code=error.code, message=str(error))
     waveform = recording.waveform
+    size = len(waveform) if num_samples is None else num_samples
+    start = loudest_start(waveform, size)
+    window = waveform[start:start + size]
     magnitudes = np.abs(waveform)
+    heard = magnitudes[start:start + size]
     return Inspection(
         path=path, sha256=checksum, sample_rate=recording.sample_rate, channels=recording.channels,
         num_samples=recording.num_samples, seconds=recording.num_samples / recording.sample_rate,
-        peak_db=_decibels(float(magnitudes.max())),
-        rms_db=_decibels(float(np.sqrt(np.square(waveform).mean()))), dc_offset=float(waveform.mean()),
-        clipped=np.count_nonzero(magnitudes > _CLIPPED_ABOVE) / len(waveform),
-        samples=quantise(waveform if num_samples is None else fit(waveform, num_samples)))
+        peak_db=to_decibels(float(magnitudes.max())),
+        rms_db=to_decibels(float(np.sqrt(np.square(waveform).mean()))), dc_offset=float(waveform.mean()),
+        clipped=max(np.count_nonzero(is_clipped(part)) / len(part) for part in (magnitudes, heard)),
+        start_seconds=start / sample_rate, outside=_share_outside(waveform, window),
+        heard_db=to_decibels(float(heard.max())), downmix=recording.losses.downmix,
+        resampling=recording.losses.resampling, clipping=recording.losses.clipping,
+        samples=quantise(fit(window, size)))
+
+
+def _share_outside(waveform: np.ndarray, window: np.ndarray) -> float:
+    """The share of the energy of a waveform that its window lacks; a constant offset does not count as sound."""
+    if len(window) == len(waveform):
+        return 0.0
+    offset = waveform.mean()
+    total = float(np.square(waveform - offset).sum(dtype=np.float64))
+    return 1.0 - float(np.square(window - offset).sum(dtype=np.float64)) / total if total else 0.0
+
+
+def is_clipped(magnitudes: np.ndarray) -> np.ndarray:
+    """[T] in 0..1 -> [T] whether a sample is at full scale."""
+    return magnitudes > _CLIPPED_ABOVE
 
 
 def quantise(waveform: np.ndarray) -> np.ndarray:
@@ -119,8 +154,11 @@ def inspect_files(paths: Sequence[str], root: Path, sample_rate: int, num_sample
 
 
 def _worth_starting(num_files: int) -> int:
-    """Threads gain nothing (measured: 3,200 WAV files/s against 3,700 in one thread: decoding short files mostly
-    holds the interpreter lock), and only `fork` starts processes without importing the caller's program again."""
+    """Choose the number of processes.
+
+    Threads gain nothing (measured: 3,200 WAV files/s against 3,700 in one thread: decoding short files mostly
+    holds the interpreter lock), and only `fork` starts processes without importing the caller's program again.
+    """
     if num_files < _INLINE_FILES or sys.platform != "linux":
         return 1
     return len(os.sched_getaffinity(0))
@@ -167,10 +205,11 @@ def _inspect_chunk(inspect: partial[Inspection], paths: Sequence[str], slot: int
     for position, path in enumerate(paths):
         inspection = inspect(path)
         if inspection.samples is not None:
-            _shared[slot, position] = inspection.samples
+            _shared[slot, position] = inspection.samples  # noqa: F821 - declared above, set by `_start_worker`
         found.append(replace(inspection, samples=None))
     return found
 
 
-def _decibels(amplitude: float) -> float:
+def to_decibels(amplitude: float) -> float:
+    """Level of an amplitude of 0..1 in dBFS, at least FLOOR_DB."""
     return max(20.0 * float(np.log10(max(amplitude, 1e-9))), FLOOR_DB)

@@ -1,20 +1,25 @@
 """From a folder-per-word tree to a table of clips: nothing is decoded here."""
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Sequence
+from typing import Iterator, Mapping, Optional, Sequence
 
 import pandas as pd
 
-from kws.audio import AUDIO_SUFFIXES
+from kws.data.problems import Problem
+from kws.data.split import TESTING_LIST, VALIDATION_LIST, SplitRule
 from kws.errors import DataError
-from kws.labels import LabelSet
+from kws.folder import SUFFIXES, Entry, describe, entries
+from kws.labels import SILENCE, LabelSet, normal
 
 NOISE_FOLDER = "_background_noise_"
-_SPEAKER_END = "_nohash_"  # Speech Commands: <speaker>_nohash_<number of the take>.wav
+# Where the speaker stands in the path of a clip. Speech Commands: <word>/<speaker>_nohash_<number of the take>.wav
+SPEAKER_PATTERN = "(?P<speaker>[^/]+?)_nohash_[^/]*$"
+NO_WORD = "outside of a word's folder"
+_READ_ELSEWHERE = (VALIDATION_LIST, TESTING_LIST)
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # undecodable bytes of a name arrive as lone surrogates
 _MAX_NAMED = 40  # words that a message lists
 
@@ -25,89 +30,134 @@ class Layout:
 
     Args:
         root: the data folder.
-        clips: one row per audio file, sorted by `path`: `path` (relative, posix), `label`, `word`, `speaker`.
+        clips: one row per audio file, sorted by `path`: `path` (relative, posix, as on disk), `label`, `word`,
+            `speaker`; words and speakers in their normal form.
         noise: paths of the recordings of background noise, relative, posix, sorted; empty if there are none.
+        nameless: paths of the clips of words whose speaker is not in their path: each counts as a speaker of its own.
+        passed_over: what the folder holds besides, by kind.
     """
 
     root: Path
     clips: pd.DataFrame
     noise: tuple[str, ...]
+    nameless: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
-def scan(root: Path, labels: LabelSet) -> Layout:
-    """List the audio files of a tree with one folder per word; hidden files and folders do not count.
+def scan(root: Path, labels: LabelSet, speaker_pattern: str = SPEAKER_PATTERN) -> Layout:
+    """List the recordings of a tree with one folder per word, at any depth in it; `kws.folder` says what is one.
 
     The folders `_silence_` and `_unknown_` hold clips of these labels.
 
+    Args:
+        root: the data folder.
+        labels: of the model.
+        speaker_pattern: see `speaker_of`.
     Raises:
         DataError: "no_data" (no folder, or no word folders in it), "unreadable", "bad_name",
             "missing_keyword" (a keyword without a clip) or "too_few_clips".
     """
-    words = {name: _audio_names(root / name) for name in _folder_names(root)}
-    noise = words.pop(NOISE_FOLDER, [])
-    rows = [(f"{word}/{name}", labels.label_of(word), word, speaker_of(name))
-            for word, names in words.items() for name in names]
+    rows, noise, nameless = [], [], []
+    passed_over: Counter[str] = Counter()
+    pattern = re.compile(speaker_pattern)
+    for entry in _readable(root):
+        folder, _, inside = entry.path.partition("/")
+        if entry.path in _READ_ELSEWHERE:
+            continue
+        if entry.passed_over or not inside:
+            passed_over[entry.passed_over or NO_WORD] += 1
+        elif folder == NOISE_FOLDER:
+            noise.append(_checked(root, entry.path))
+        else:
+            word, speaker = normal(folder), speaker_of(_checked(root, entry.path), pattern)
+            if speaker is None and word != SILENCE:
+                nameless.append(entry.path)
+            rows.append((entry.path, labels.label_of(word), word, speaker or normal(inside).rpartition(".")[0]))
     clips = pd.DataFrame(sorted(rows), columns=["path", "label", "word", "speaker"], dtype="str")
-    _check_words(root, clips, labels)
-    return Layout(root, clips, tuple(f"{NOISE_FOLDER}/{name}" for name in noise))
+    _check_words(root, clips, labels, passed_over)
+    return Layout(root, clips, tuple(sorted(noise)), tuple(sorted(nameless)), passed_over)
 
 
-def speaker_of(name: str) -> str:
-    """Read the speaker off a file's name: what stands before `_nohash_`, else the name without its suffix."""
-    speaker, found, _ = name.partition(_SPEAKER_END)
-    return speaker if found else name.rpartition(".")[0]
+def speaker_of(path: str, pattern: re.Pattern[str] = re.compile(SPEAKER_PATTERN)) -> Optional[str]:
+    """Read the speaker off a clip's path.
+
+    Args:
+        path: of the clip below the data folder.
+        pattern: finds the speaker, its group of that name, somewhere in the path.
+    Returns:
+        the speaker in normal form; None if the pattern finds none.
+    """
+    found = pattern.search(normal(path))
+    return (found["speaker"] or None) if found else None
 
 
-def _folder_names(root: Path) -> list[str]:
-    names = [entry.name for entry in _entries(root) if entry.is_dir()]
-    if names:
-        return names
-    files = sum(_is_audio(entry) for entry in _entries(root))
-    found = f"{files:,} audio files directly in it" if files else "no folders in it"
-    raise DataError(f"{root}: {found}; expected one folder per word, for example {root}/yes/*.wav. {_HOW_TO_FILL}",
-                    "no_data")
+def _readable(root: Path) -> Iterator[Entry]:
+    """List everything below the data folder; a folder that cannot be listed is an error."""
+    if not root.exists():
+        raise DataError(f"{root}: no such folder. {_HOW_TO_FILL}", "no_data")
+    for entry in entries(root):
+        if entry.error:
+            raise DataError(f"{root / entry.path}: cannot be read: {entry.error}; expected a folder that you may list",
+                            "unreadable")
+        yield entry
 
 
-def _audio_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(folder) if _is_audio(entry))
+def _checked(root: Path, path: str) -> str:
+    if _NOT_TEXT.search(path):
+        raise DataError(f"{root}: the name {path!r} is not text; expected UTF-8 without control characters. Rename it",
+                        "bad_name")
+    return path
 
 
-def _is_audio(entry: os.DirEntry[str]) -> bool:
-    """Judge by the name; dangling links and folders called a.wav count, so that they are reported, not lost."""
-    is_known_kind = entry.is_file() or entry.is_symlink() or entry.is_dir()  # opening a pipe would wait for ever
-    return is_known_kind and os.path.splitext(entry.name)[1].lower() in AUDIO_SUFFIXES
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """List a folder without its hidden entries, sorted by name."""
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted((entry for entry in listing if not entry.name.startswith(".")),
-                             key=lambda entry: entry.name)
-    except FileNotFoundError:
-        raise DataError(f"{folder}: no such folder. {_HOW_TO_FILL}", "no_data") from None
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}; expected a folder that you may list",
-                        "unreadable") from None
-    for entry in entries:
-        if _NOT_TEXT.search(entry.name):
-            raise DataError(f"{folder}: the name {entry.name!r} is not text; expected UTF-8 without control "
-                            "characters. Rename it", "bad_name")
-    return entries
-
-
-def _check_words(root: Path, clips: pd.DataFrame, labels: LabelSet) -> None:
+def _check_words(root: Path, clips: pd.DataFrame, labels: LabelSet, passed_over: Mapping[str, int]) -> None:
     words = sorted(set(clips["word"]))
+    told = f". {describe(passed_over)}" if passed_over else ""
     if not words:
-        raise DataError(f"{root}: no audio files in its folders; expected {_named(sorted(AUDIO_SUFFIXES))} files in "
-                        f"one folder per word. {_HOW_TO_FILL}", "no_data")
+        raise DataError(f"{root}: no recordings ({SUFFIXES}) in folders of words; expected one folder per word, for "
+                        f"example {root}/yes/*.wav{told or f'. {_HOW_TO_FILL}'}", "no_data")
     missing = [keyword for keyword in labels.keywords if keyword not in words]
     if missing:
         raise DataError(f"{root}: no clips of the keyword(s) {_named(missing)}; words there: {_named(words)}. "
-                        "Add recordings, or change data.keywords", "missing_keyword")
+                        f"Add recordings, or change data.keywords{told}", "missing_keyword")
     if len(clips) < len(labels):
-        raise DataError(f"{root}: {len(clips)} clip(s) for {len(labels)} labels; expected at least one each",
+        raise DataError(f"{root}: {len(clips)} clip(s) for {len(labels)} labels; expected at least one each{told}",
                         "too_few_clips")
+
+
+def check_layout(layout: Layout, rule: SplitRule) -> list[Problem]:
+    """Report what of a data folder is not used, and what the figures of a model trained on it will not mean."""
+    problems = []
+    told = describe(layout.passed_over)
+    if told:
+        problems.append(Problem("warning", "passed_over", "", f"{layout.root}: {told}; recordings end with {SUFFIXES} "
+                                "and are in the folder of their word, or deeper in it"))
+    if rule.by == "take":
+        problems.append(Problem("warning", "split_by_take", "", "data.split_by is take: the people who train the model "
+                                "also validate and test it; all figures hold for these voices only"))
+    elif layout.nameless:
+        problems.append(Problem("warning", "no_speaker", layout.nameless[0], _nameless(layout)))
+    return problems
+
+
+def _nameless(layout: Layout) -> str:
+    example = layout.nameless[0]
+    return (f"{len(layout.nameless):,} of {len(layout.clips):,} clips, for example {example}: data.speaker_pattern "
+            "finds no speaker in the path, so each counts as a speaker of its own; the same people may be in all "
+            f"splits, and accuracy is flattered. Say where the speaker stands: {_suggestion(example)}")
+
+
+def _suggestion(path: str) -> str:
+    """Suggest a pattern for paths like this one: a folder for each person, or the first part of the name."""
+    word, *folders, name = path.split("/")
+    separator = next((mark for mark in "_-" if mark in name), "")
+    if folders:
+        return "data.speaker_pattern=^[^/]+/(?P<speaker>[^/]+)/ for a folder of each person"
+    if not separator:
+        return (f"for example in a folder of each person ({word}/anna/{name}), with "
+                "data.speaker_pattern=^[^/]+/(?P<speaker>[^/]+)/")
+    other = f"[^/{separator}]"
+    before = f"{other}+{separator}" if name.partition(separator)[0] == word else ""
+    return f"data.speaker_pattern=^[^/]+/{before}(?P<speaker>{other}+){separator} for names like this"
 
 
 def _named(names: Sequence[str]) -> str:
@@ -115,5 +165,5 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-_HOW_TO_FILL = ("Fill it with `make data` (synthetic), with scripts/download.py (real recordings), "
-                "or give your own folder with --set data.root=FOLDER")
+_HOW_TO_FILL = ("`make data` fills data/ with synthetic recordings; scripts/synthesize.py and scripts/download.py "
+                "(real ones) fill any folder; or give your own with --set data.root=FOLDER")

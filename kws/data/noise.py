@@ -5,35 +5,37 @@ from typing import Sequence
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from kws.data.babble import crowds
 from kws.data.machines import sounds
 from kws.data.store import PreparedStore
+from kws.window import FULL_SCALE
 
 # Each split hears its own part of every background recording, so that silence is held out as speech is.
 PARTS = {"training": (0.0, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
 
 
+
 class NoiseBank:
-    """Background recordings from which windows are cut at random places.
+    """Background recordings from which windows are cut at random places; only what is drawn is read.
 
     Args:
-        recordings: each [T'] float32; those shorter than a window are repeated to fill it.
+        recordings: each [T'], float32, or int16 as a store has it (full scale is 32768); those shorter than a window
+            are repeated to fill it.
         num_samples: T of a window.
 
     Raises:
         ValueError: if there is no recording, or an empty one.
     """
 
-    def __init__(self, recordings: Sequence[torch.Tensor], num_samples: int) -> None:
+    def __init__(self, recordings: Sequence[np.ndarray], num_samples: int) -> None:
         if not recordings or min(len(recording) for recording in recordings) == 0:
             raise ValueError("no background noise to draw from")
-        filled = [recording.repeat(-(-num_samples // len(recording))) for recording in recordings]
-        lengths = torch.tensor([len(recording) for recording in filled])
         self.num_samples = num_samples
-        self._waveform = torch.cat(filled)
-        self._first = lengths.cumsum(0) - lengths
-        self._starts = lengths - num_samples + 1
+        self._windows = [sliding_window_view(_filled(recording, num_samples), num_samples) for recording in recordings]
+        self._starts = torch.tensor([len(windows) for windows in self._windows])
+        self._device = torch.device("cpu")
 
     @classmethod
     def for_split(cls, store: PreparedStore, split: str, speech: np.ndarray) -> NoiseBank | None:
@@ -48,21 +50,29 @@ class NoiseBank:
         """
         begin, end = PARTS[split]
         parts = [noise[int(begin * len(noise)):int(end * len(noise))] for noise in store.noise.values()]
-        recordings = [part / np.float32(32768) for part in parts if len(part)]
+        recordings = [part for part in parts if len(part)]
         if not recordings:
             return None
         if split == "training":
             recordings += sounds(store.sample_rate) + crowds(store.waveforms, speech)
-        return cls([torch.from_numpy(recording) for recording in recordings], store.waveforms.shape[1])
+        return cls(recordings, store.waveforms.shape[1])
 
     def draw(self, generator: torch.Generator, count: int) -> torch.Tensor:
-        """Cut [count, T] windows; recordings are equally likely, and no window crosses from one to another."""
-        which = torch.randint(len(self._first), (count,), generator=generator)
-        offsets = (torch.rand(count, generator=generator, dtype=torch.float64) * self._starts[which]).long()
-        starts = (self._first[which] + offsets).to(self._waveform.device)
-        return self._waveform.unfold(0, self.num_samples, 1)[starts]
+        """Cut [count, T] windows, float32; recordings are equally likely, and no window crosses from one to another."""
+        which = torch.randint(len(self._windows), (count,), generator=generator)
+        offsets = (torch.rand(count, generator=generator, dtype=torch.float64) * self._starts[which]).long().numpy()
+        drawn = np.empty((count, self.num_samples), dtype=np.float32)
+        for recording in which.unique().tolist():
+            rows = np.flatnonzero(which.numpy() == recording)
+            windows = self._windows[recording][offsets[rows]]
+            drawn[rows] = windows / np.float32(FULL_SCALE) if windows.dtype == np.int16 else windows
+        return torch.from_numpy(drawn).to(self._device)
 
     def to(self, device: torch.device) -> NoiseBank:
-        """Move the recordings to a device, in place."""
-        self._waveform = self._waveform.to(device)
+        """Have windows drawn onto a device, in place; the recordings stay where they are."""
+        self._device = torch.device(device)
         return self
+
+
+def _filled(recording: np.ndarray, num_samples: int) -> np.ndarray:
+    return np.tile(recording, -(-num_samples // len(recording))) if len(recording) < num_samples else recording

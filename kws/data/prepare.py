@@ -1,24 +1,26 @@
 """The data job: from a data folder to a prepared store and a report on what was found."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import BinaryIO, Optional, Sequence
+from typing import BinaryIO, Mapping, Optional, Sequence
 
 import pandas as pd
 from tqdm import tqdm
 
 from kws.atomic import atomic_folder
 from kws.audio import Limits
-from kws.data.inspection import Inspection, inspect_file, inspect_files
-from kws.data.layout import NOISE_FOLDER, Layout, scan
+from kws.data.background import inspect_background
+from kws.data.inspection import Inspection, inspect_files
+from kws.data.layout import NOISE_FOLDER, Layout, check_layout, scan
 from kws.data.problems import Problem, describe_errors, log_warnings
-from kws.data.split import TESTING, TRAINING, VALIDATION, assign_splits
-from kws.data.store import CLIPS_FILE, NOISE_FILE, write_index, write_samples
+from kws.data.split import TESTING, TRAINING, VALIDATION, SplitBy, SplitRule, assign_splits, has_lists
+from kws.data.store import CLIPS_FILE, NOISE_FILE, STORE_FILES, write_index, write_samples
 from kws.data.validate import MANIFEST_COLUMNS, check_clips, check_noise
 from kws.errors import DataError
 from kws.labels import LabelSet
 
+_DENSEST = 2 * 192_000  # samples of a second of stereo at the highest usual rate
 _FIRST_TO_KEEP = {TESTING: 0, VALIDATION: 1, TRAINING: 2}  # who keeps a clip that several splits hold
 
 
@@ -32,10 +34,11 @@ class Report:
         sample_rate: Hz, of the store.
         num_samples: T of a clip of the store.
         clips: one row per file, in the order of the store: the manifest's columns, then `channels`, `seconds`,
-            `peak_db`, `rms_db`, `dc_offset`, `clipped`, `code`, `message` (see `Inspection`) and `kept`: whether
-            the clip is in the store.
+            `peak_db`, `rms_db`, `dc_offset`, `clipped`, `start_seconds`, `outside`, `heard_db`, `code`, `message`
+            (see `Inspection`) and `kept`: whether the clip is in the store.
         noise: the background recordings, one row each, as far as it applies.
         problems: errors, then warnings.
+        passed_over: what the data folder holds besides recordings, by kind.
         digest: of the store; "" if none was written.
     """
 
@@ -46,6 +49,7 @@ class Report:
     clips: pd.DataFrame
     noise: pd.DataFrame
     problems: tuple[Problem, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
     digest: str = ""
 
     @property
@@ -63,8 +67,9 @@ class RejectedData(DataError):
 
 
 def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_rate: int, clip_seconds: float,
-            min_seconds: float, max_seconds: float, validation_percent: float, testing_percent: float,
-            require_noise: bool, workers: Optional[int] = None, listing: str = "reports/data.json") -> Report:
+            min_seconds: float, max_seconds: float, speaker_pattern: str, split_by: SplitBy,
+            validation_percent: float, testing_percent: float, require_noise: bool,
+            workers: Optional[int] = None, listing: str = "reports/data.json") -> Report:
     """Check the recordings of a data folder and write them as a store, whole or not at all.
 
     Args:
@@ -75,8 +80,10 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
         clip_seconds: window of the store.
         min_seconds: shorter recordings are errors.
         max_seconds: longer recordings are errors.
-        validation_percent: of the speakers, where the data set brings no lists.
-        testing_percent: of the speakers, likewise.
+        speaker_pattern: finds the speaker in the path of a clip, see `kws.data.layout`.
+        split_by: "speaker" or "take", where the data set brings no lists, see `SplitRule`.
+        validation_percent: of the speakers or takes, likewise.
+        testing_percent: likewise.
         require_noise: whether missing background noise is an error.
         workers: processes that decode; None chooses.
         listing: where the caller will list all problems; named in the error.
@@ -86,21 +93,23 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
     """
     labels = LabelSet.from_keywords(keywords)
     _check_replaceable(destination, root)
-    layout = scan(root, labels)
+    layout = scan(root, labels, speaker_pattern)
     if require_noise and not layout.noise:
         raise DataError(f"{root}: no audio files in {NOISE_FOLDER}; expected recordings of background noise to make "
                         f"silence from. Add some, or set data.silence_ratio=0", "no_noise")
-    split = assign_splits(root, layout.clips, validation_percent, testing_percent)
-    clips = layout.clips.assign(split=split)
+    rule = SplitRule(validation_percent, testing_percent, split_by)
+    clips = layout.clips.assign(split=assign_splits(root, layout.clips, rule))
     clips = clips.sort_values("split", key=lambda names: names.map(_FIRST_TO_KEEP), kind="stable", ignore_index=True)
     num_samples = round(clip_seconds * sample_rate)
     with atomic_folder(destination) as folder:
         noise, lengths = _write_noise(folder, layout, sample_rate)
         with open(folder / CLIPS_FILE, "wb") as file:
-            clips = _write_clips(file, clips, root, sample_rate, num_samples, Limits(max_seconds=max_seconds), workers)
-            problems = [*check_noise(noise), *check_clips(clips, labels, sample_rate, min_seconds)]
+            clips = _write_clips(file, clips, root, sample_rate, num_samples, _limits(max_seconds), workers)
+            problems = [*check_layout(layout, rule), *check_noise(noise),
+                        *check_clips(clips, labels, sample_rate, min_seconds, rule, has_lists(root))]
             problems.sort(key=lambda problem: problem.severity)
-            report = Report(root, labels, sample_rate, num_samples, clips, _table(noise), tuple(problems))
+            report = Report(root, labels, sample_rate, num_samples, clips, _table(noise), tuple(problems),
+                            layout.passed_over)
             if any(problem.severity == "error" for problem in problems):
                 raise RejectedData(describe_errors(problems, str(root), listing), report)
         digest = write_index(folder, report.manifest, report.noise.assign(num_samples=lengths), labels, sample_rate,
@@ -111,24 +120,34 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
 
 def _check_replaceable(destination: Path, root: Path) -> None:
     """Refuse to put a store in the place of something else, or of the recordings themselves."""
-    holds_something = destination.exists() and not (destination.is_dir() and not any(destination.iterdir()))
-    if holds_something and not (destination / "store.json").is_file():
-        raise DataError(f"{destination}: not a prepared store; expected one, an empty folder or nothing there. "
-                        "Choose another data.prepared", "not_a_store")
     if root.resolve().is_relative_to(destination.resolve()):
         raise DataError(f"{destination}: the recordings ({root}) are in it; choose another data.prepared",
                         "not_a_store")
+    if not destination.exists() or (destination / "store.json").is_file():
+        return
+    is_part_of_one = destination.is_dir() and {path.name for path in destination.iterdir()} <= set(STORE_FILES)
+    if not is_part_of_one:
+        raise DataError(f"{destination}: not a prepared store; expected one, an empty folder or nothing there. "
+                        "Choose another data.prepared", "not_a_store")
 
 
 def _write_noise(folder: Path, layout: Layout, sample_rate: int) -> tuple[list[Inspection], list[int]]:
     """Write the readable background recordings; return what was found, without samples, and the stored lengths."""
     found, lengths = [], []
+    scratch = folder / "noise.raw"
     with open(folder / NOISE_FILE, "wb") as file:
         for path in layout.noise:
-            noise = inspect_file(path, layout.root, sample_rate, None, Limits())
+            noise = inspect_background(path, layout.root, sample_rate, scratch)
             found.append(replace(noise, samples=None))
             lengths.append(0 if noise.samples is None else write_samples(file, noise.samples))
+            scratch.unlink(missing_ok=True)
     return found, lengths
+
+
+def _limits(max_seconds: float) -> Limits:
+    """What any recording of that length may hold: then only its length is in question."""
+    return Limits(max_seconds=max_seconds, max_bytes=max(Limits.max_bytes, int(max_seconds * 4 * _DENSEST)),
+                  max_values=max(Limits.max_values, int(max_seconds * _DENSEST)))
 
 
 def _write_clips(file: BinaryIO, clips: pd.DataFrame, root: Path, sample_rate: int, num_samples: int,
@@ -153,5 +172,5 @@ def _write_clips(file: BinaryIO, clips: pd.DataFrame, root: Path, sample_rate: i
 
 
 def _table(inspections: Sequence[Inspection]) -> pd.DataFrame:
-    names = [field.name for field in fields(Inspection) if field.name != "samples"]
+    names = [column.name for column in fields(Inspection) if column.name != "samples"]
     return pd.DataFrame({name: [getattr(inspection, name) for inspection in inspections] for name in names})

@@ -12,8 +12,8 @@ from kws.data.noise import NoiseBank
 from kws.data.store import PreparedStore
 from kws.errors import DataError
 from kws.labels import SILENCE, UNKNOWN
+from kws.window import FULL_SCALE
 
-_FULL_SCALE = np.float32(32768)
 
 
 class ClipDataset(Dataset):
@@ -40,7 +40,8 @@ class ClipDataset(Dataset):
                  silence_gain_db: tuple[float, float], seed: int, left_out: Sequence[str] = ()) -> None:
         absent = sorted(set(left_out) - set(store.manifest["word"]))
         if absent:
-            raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store", "no_such_word")
+            raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store",
+                            "no_such_word")
         self._waveforms, self._label_set, self._seed = store.waveforms, store.labels, seed
         self._row_labels = np.array([store.labels.index(label) for label in store.manifest["label"]], dtype=np.int64)
         table = store.manifest[(store.manifest["split"] == split) & ~store.manifest["word"].isin(left_out)]
@@ -80,7 +81,7 @@ class ClipDataset(Dataset):
         positions = np.asarray(indices, dtype=np.int64)  # an empty list would be float
         spoken = positions < len(self.rows)
         waveforms = np.empty((len(positions), self._waveforms.shape[1]), dtype=np.float32)
-        waveforms[spoken] = self._waveforms[self.rows[positions[spoken]]] / _FULL_SCALE
+        waveforms[spoken] = self._waveforms[self.rows[positions[spoken]]] / np.float32(FULL_SCALE)
         waveforms[~spoken] = self._silence[positions[~spoken] - len(self.rows)]
         return {"input_values": torch.from_numpy(waveforms), "labels": torch.from_numpy(self.label_ids[positions])}
 

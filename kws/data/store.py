@@ -21,7 +21,7 @@ from kws.data.validate import MANIFEST_COLUMNS, check_manifest
 from kws.errors import DataError
 from kws.labels import LabelSet
 
-CLIPS_FILE, NOISE_FILE = "clips.s16", "noise.s16"
+STORE_FILES = INDEX_FILE, MANIFEST_FOLDER, CLIPS_FILE, NOISE_FILE = "store.json", "manifest", "clips.s16", "noise.s16"
 _SAMPLE = np.dtype("<i2")
 _FORMAT = 2  # raised when an older store would be misread
 
@@ -56,10 +56,10 @@ def load_store(folder: Path) -> PreparedStore:
     """
     index = _read_index(folder)
     labels = LabelSet(tuple(index["labels"]))
-    manifest = _read_manifest(folder / "manifest")
+    manifest = _read_manifest(folder / MANIFEST_FOLDER)
     if _digest(index, manifest) != index["digest"]:
         raise _bad_store(folder, "its files do not belong together (edited, or half a copy)")
-    check_manifest(manifest, labels, str(folder / "manifest"))
+    check_manifest(manifest, labels, str(folder / MANIFEST_FOLDER))
     num_samples = index["num_samples"]
     waveforms = _map(folder / CLIPS_FILE, len(manifest) * num_samples).reshape(-1, num_samples)
     lengths = [recording["num_samples"] for recording in index["noise"]]
@@ -93,11 +93,11 @@ def write_index(folder: Path, manifest: pd.DataFrame, noise: pd.DataFrame, label
     """
     check_manifest(manifest, labels, "manifest")
     disable_progress_bars()  # of `datasets`, for this process: there is one shard
-    Dataset.from_pandas(manifest, preserve_index=False).save_to_disk(folder / "manifest")
+    Dataset.from_pandas(manifest, preserve_index=False).save_to_disk(folder / MANIFEST_FOLDER)
     index: dict[str, Any] = {"format": _FORMAT, "sample_rate": sample_rate, "num_samples": num_samples,
                              "labels": list(labels), "noise": noise[["path", "sha256", "num_samples"]].to_dict("records")}
     index["digest"] = _digest(index, manifest)
-    (folder / "store.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return str(index["digest"])
 
 
@@ -128,10 +128,10 @@ def _read_manifest(folder: Path) -> pd.DataFrame:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no prepared store there; run `python scripts/prepare.py configs/kws.yaml`",
+        raise DataError(f"{folder}: no prepared store there; run scripts/prepare.py with the same configuration",
                         "no_store")
     try:
-        index = json.loads((folder / "store.json").read_bytes())
+        index = json.loads((folder / INDEX_FILE).read_bytes())
     except OSError as error:
         raise _bad_store(folder, f"store.json cannot be read: {error.strerror}") from None
     except ValueError:
@@ -143,5 +143,5 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _bad_store(folder: Path, reason: str) -> DataError:
-    return DataError(f"{folder}: not a usable prepared store: {reason}; run `python scripts/prepare.py "
-                     "configs/kws.yaml` again", "bad_store")
+    return DataError(f"{folder}: not a usable prepared store: {reason}; run scripts/prepare.py with the same "
+                     "configuration again", "bad_store")

@@ -15,6 +15,7 @@ from kws.data.prepare import Report
 from kws.data.problems import group_by_code
 from kws.data.split import SPLITS, TRAINING
 from kws.data.store import PreparedStore
+from kws.folder import describe
 from kws.report import Section, write_page
 from kws.window import FULL_SCALE
 
@@ -40,14 +41,17 @@ def statistics(report: Report) -> dict[str, Any]:
         "sample_rate": report.sample_rate,
         "num_samples": report.num_samples,
         "files": len(report.clips),
+        "passed_over": dict(sorted(report.passed_over.items())),
         "clips": len(kept),
+        "longer_than_window": int((kept["seconds"] > report.num_samples / report.sample_rate).sum()),
         "hours": _rounded(kept["seconds"].sum() / 3600),
         "clips_per_split": {split: int((kept["split"] == split).sum()) for split in SPLITS},
         "clips_per_label": {label: _per_split(kept[kept["label"] == label]) for label in report.labels},
         "clips_per_word": {word: _per_split(rows) for word, rows in kept.groupby("word")},
         "speakers_per_split": {split: int(kept[kept["split"] == split]["speaker"].nunique()) for split in SPLITS},
         "clips_per_speaker": _quantiles(speakers),
-        "sample_rates": {str(rate): int(count) for rate, count in clips["sample_rate"].value_counts().sort_index().items()},
+        "sample_rates": {str(rate): int(count)
+                         for rate, count in clips["sample_rate"].value_counts().sort_index().items()},
         "quantiles": {name: _quantiles(clips[name])
                       for name in ("seconds", "peak_db", "rms_db", "dc_offset", "clipped")},
         "noise": [{"path": row.path, "seconds": _rounded(row.seconds), "rms_db": _rounded(row.rms_db)}
@@ -82,12 +86,19 @@ def write_summary(report: Report, folder: Path, store: Optional[PreparedStore] =
 def summary_text(report: Report) -> str:
     """Lay out the counts for a terminal."""
     found = statistics(report)
-    lines = [f"{'label':<14}" + "".join(f"{split:>12}" for split in SPLITS)]
-    lines += [f"{label:<14}" + "".join(f"{counts[split]:>12,}" for split in SPLITS)
+    width = max(14, *(len(label) + 2 for label in report.labels))
+    lines = [f"{'label':<{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
+    lines += [f"{label:<{width}}" + "".join(f"{counts[split]:>12,}" for split in SPLITS)
               for label, counts in found["clips_per_label"].items()]
-    lines.append(f"{'speakers':<14}" + "".join(f"{found['speakers_per_split'][split]:>12,}" for split in SPLITS))
+    lines.append(f"{'speakers':<{width}}" + "".join(f"{found['speakers_per_split'][split]:>12,}" for split in SPLITS))
     lines.append(f"{found['clips']:,} of {found['files']:,} clips, {found['hours']:g} h, "
                  f"{len(found['noise'])} background recordings")
+    if found["longer_than_window"]:
+        seconds = report.num_samples / report.sample_rate
+        lines.append(f"{found['longer_than_window']:,} clips are longer than {seconds:g} s: "
+                     "their loudest part is kept")
+    if report.passed_over:
+        lines.append(describe(report.passed_over))
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """What recordings must be to train on, and what about them a user should know."""
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Iterable, Iterator
 
 import pandas as pd
 import pandera.pandas as pandera
@@ -9,7 +9,8 @@ from pandera.errors import SchemaErrors
 
 from kws.data.inspection import Inspection
 from kws.data.problems import Problem
-from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
+from kws.data.split import (SPLITS, TESTING, TESTING_LIST, TRAINING, VALIDATION, VALIDATION_LIST, SplitRule,
+                            sufficient_percent)
 from kws.errors import DataError
 from kws.labels import SILENCE, UNKNOWN, LabelSet
 
@@ -19,6 +20,10 @@ _SILENT_DB = -60.0  # dBFS of the peak: 33 of 32,768 steps
 _CLIPPED_SHARE = 0.01
 _DC_OFFSET = 0.05  # of full scale
 _IMBALANCE = 10.0
+_LOST = 0.5  # of the energy, between the file and what the model hears; of what is beyond full scale less is odd
+_LOST_TO_CLIPPING = 0.1
+_OUTSIDE = 0.2  # of the energy: more is no rim of a word any more
+_SAME_VOICES = "for a spotter of these voices only, set data.split_by=take"
 
 
 def manifest_schema(labels: LabelSet) -> pandera.DataFrameSchema:
@@ -51,7 +56,8 @@ def check_manifest(manifest: pd.DataFrame, labels: LabelSet, source: str) -> Non
                         f"found {first['failure_case']!r}; expected {first['check']}", "bad_manifest") from None
 
 
-def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_seconds: float) -> list[Problem]:
+def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_seconds: float, rule: SplitRule,
+                listed: bool = False) -> list[Problem]:
     """Find everything that is wrong with, or odd about, a set of clips.
 
     Args:
@@ -60,13 +66,15 @@ def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_sec
         labels: of the model.
         sample_rate: Hz, of the model.
         min_seconds: shorter clips are errors.
+        rule: by which the clips were split, unless `listed`.
+        listed: whether lists of the data folder split them.
     Returns:
         errors, then warnings.
     """
     readable = clips[clips["code"] == ""]
-    return [*_unreadable(clips), *_too_short(readable, min_seconds), *_shared_speakers(clips),
-            *_missing_clips(clips, labels), *_unusual_format(readable, sample_rate), *_unusual_sound(readable),
-            *_copies(readable), *_uneven(clips, labels)]
+    return [*_unreadable(clips), *_too_short(readable, min_seconds), *_shared_speakers(clips, rule),
+            *_missing_clips(clips, labels, rule, listed), *_unusual_format(readable, sample_rate),
+            *_lost_sound(readable), *_unusual_sound(readable), *_copies(readable), *_uneven(clips, labels)]
 
 
 def check_noise(recordings: Iterable[Inspection]) -> list[Problem]:
@@ -82,30 +90,34 @@ def _warning(code: object, path: object, message: object) -> Problem:
     return Problem("warning", str(code), str(path), str(message))
 
 
-def _unreadable(clips: pd.DataFrame) -> list[Problem]:
-    bad = clips[clips["code"] != ""]
-    return [_error(row.code, row.path, row.message) for row in bad.itertuples()]
+def _unreadable(clips: pd.DataFrame) -> Iterator[Problem]:
+    for row in clips[clips["code"] != ""].itertuples():
+        advice = "; cut it, or raise data.max_seconds" if row.code == "too_long" else ""
+        yield _error(row.code, row.path, f"{row.message}{advice}")
 
 
 def _too_short(clips: pd.DataFrame, min_seconds: float) -> list[Problem]:
-    return [_error("too_short", row.path, f"{row.path}: {row.seconds:.3f} s; expected at least {min_seconds:g} s")
+    return [_error("too_short", row.path, f"{row.path}: {row.seconds:.3f} s; expected at least data.min_seconds = "
+                   f"{min_seconds:g} s. Remove it, or lower that")
             for row in clips[clips["seconds"] < min_seconds].itertuples()]
 
 
-def _shared_speakers(clips: pd.DataFrame) -> list[Problem]:
+def _shared_speakers(clips: pd.DataFrame, rule: SplitRule) -> list[Problem]:
     """A speaker in two splits would let the model be tested on voices that it was trained on."""
+    if rule.by == "take":
+        return []
     problems = []
     num_splits = clips.groupby("speaker")["split"].nunique()
     shared = clips[clips["speaker"].isin(num_splits.index[num_splits > 1])]
     for speaker, rows in shared.groupby("speaker"):
         first = rows.drop_duplicates("split").sort_values("split")
         where = ", ".join(f"{row.split} ({row.path})" for row in first.itertuples())
-        problems.append(_error("shared_speaker", first["path"].iloc[0],
-                               f"speaker {speaker}: in {where}; expected one split. Correct the lists"))
+        problems.append(_error("shared_speaker", first["path"].iloc[0], f"speaker {speaker}: in {where}; expected one "
+                               f"split. Correct {VALIDATION_LIST} and {TESTING_LIST}; or, {_SAME_VOICES}"))
     return problems
 
 
-def _missing_clips(clips: pd.DataFrame, labels: LabelSet) -> list[Problem]:
+def _missing_clips(clips: pd.DataFrame, labels: LabelSet, rule: SplitRule, listed: bool) -> list[Problem]:
     """Every keyword is trained and validated; without `_unknown_` clips every word sounds like a keyword."""
     problems = []
     kept = clips[clips["kept"]]
@@ -113,14 +125,44 @@ def _missing_clips(clips: pd.DataFrame, labels: LabelSet) -> list[Problem]:
     for split in (TRAINING, VALIDATION):
         for label in labels.keywords:
             if (label, split) not in present:
-                problems.append(_error("no_clips", label, f"{label}: no clips for {split}; expected at least one. Add "
-                                       f"recordings of other speakers, or raise data.validation_percent"))
+                remedy = _remedy(clips[clips["label"].isin(labels.keywords)], label, split, rule, listed)
+                problems.append(_error("no_clips", label,
+                                       f"{label}: no clips for {split}; expected at least one. {remedy}"))
     if (UNKNOWN, TRAINING) not in present:
         problems.append(_warning("no_unknown", UNKNOWN, "no clips of other words for training: "
                                  "every word will sound like a keyword"))
     if not (kept["split"] == TESTING).any():
         problems.append(_warning("no_testing", "", "no clips for testing: the final evaluation has nothing to go by"))
     return problems
+
+
+def _remedy(clips: pd.DataFrame, label: str, split: str, rule: SplitRule, listed: bool) -> str:
+    """Say what gives a keyword clips in a split, by the reason why it has none.
+
+    Args:
+        clips: of all keywords.
+        label: the keyword.
+        split: that it has no clips in.
+        rule, listed: as for `check_clips`.
+    """
+    own = clips[clips["label"] == label]
+    speakers = own["speaker"].unique()
+    if (own["split"] == split).any():
+        return f"Those there are ({(own['split'] == split).sum():,}) cannot be read or are copies: replace them"
+    if listed:
+        return (f"{VALIDATION_LIST} and {TESTING_LIST} decide, and leave it none of its {len(own):,} clips: correct "
+                "them, or remove both to split by the speakers' names")
+    if len(own) == 1:
+        return "There is one clip of it: record it at least twice more"
+    if rule.by == "take":
+        return "Raise data.validation_percent"
+    if len(speakers) == 1:
+        return (f"All of its {len(own):,} clips are of one speaker ({speakers[0]}): add recordings of other people; "
+                f"or, {_SAME_VOICES}")
+    percent = sufficient_percent(clips[clips["code"] == ""], rule)
+    if percent is not None:
+        return f"Set data.validation_percent={percent}, or add recordings of more people"
+    return f"Its {len(speakers):,} speakers cannot be split so: add recordings of more people; or, {_SAME_VOICES}"
 
 
 def _unusual_format(clips: pd.DataFrame, sample_rate: int) -> list[Problem]:
@@ -132,12 +174,32 @@ def _unusual_format(clips: pd.DataFrame, sample_rate: int) -> list[Problem]:
               for row in several.itertuples())]
 
 
+def _lost_sound(clips: pd.DataFrame) -> Iterator[Problem]:
+    """Tell what averaging, resampling and clipping took away: the model hears what is left."""
+    for column, limit, code, where in (
+            ("downmix", _LOST, "channels_cancel", "lost where its channels cancel each other"),
+            ("resampling", _LOST, "above_band", "above half of data.sample_rate, where the model hears nothing"),
+            ("clipping", _LOST_TO_CLIPPING, "beyond_full_scale", "beyond -1..1, where it is cut off")):
+        for path, share in clips.loc[clips[column] > limit, ["path", column]].itertuples(index=False):
+            yield _warning(code, path, f"{path}: {share:.0%} of its sound is {where}")
+
+
 def _unusual_sound(clips: pd.DataFrame) -> list[Problem]:
-    silent = clips[(clips["peak_db"] < _SILENT_DB) & (clips["label"] != SILENCE)]
+    nothing_heard = clips[(clips["heard_db"] < _SILENT_DB) & (clips["label"] != SILENCE)]
+    silent = nothing_heard[nothing_heard["peak_db"] < _SILENT_DB]
+    empty = nothing_heard[nothing_heard["peak_db"] >= _SILENT_DB]
+    cropped = clips[clips["outside"] > _OUTSIDE]
     clipped = clips[clips["clipped"] > _CLIPPED_SHARE]
     offset = clips[clips["dc_offset"].abs() > _DC_OFFSET]
     return [*(_warning("silent", row.path, f"{row.path}: its loudest sample is at {row.peak_db:.0f} dBFS")
               for row in silent.itertuples()),
+            *(_warning("empty_window", row.path, f"{row.path}: nothing is heard in its window (peak {row.heard_db:.0f} "
+                       f"dBFS), though the recording has sound (peak {row.peak_db:.0f} dBFS)")
+              for row in empty.itertuples()),
+            *(_warning("cropped", row.path, f"{row.path}: {row.seconds:.2f} s; the window from "
+                       f"{row.start_seconds:.2f} s on is kept, and {row.outside:.0%} of the sound is outside of it. "
+                       "Is it one word?")
+              for row in cropped.itertuples()),
             *(_warning("clipped", row.path, f"{row.path}: {row.clipped:.1%} of its samples are at full scale")
               for row in clipped.itertuples()),
             *(_warning("dc_offset", row.path, f"{row.path}: its samples average {row.dc_offset:+.2f}; expected 0")

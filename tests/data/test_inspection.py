@@ -10,7 +10,7 @@ from kws.audio import Limits, decode
 from kws.data import inspection
 from kws.data.inspection import FULL_SCALE, inspect_file, inspect_files, quantise
 from kws.errors import DataError
-from kws.window import fit
+from kws.window import fit, loudest_start
 
 
 def inspect(tmp_path, content, num_samples=16000, limits=Limits()):  # noqa: B008 - frozen
@@ -23,7 +23,10 @@ def test_the_window_is_exactly_what_the_decoder_and_the_window_say(tmp_path, noi
     content = wav_bytes(noise(0, seconds, amplitude=0.5))
     found = inspect(tmp_path, content)
     assert found.code == "" and found.samples.dtype == np.int16
-    np.testing.assert_array_equal(found.samples / FULL_SCALE, fit(decode(content, 16000), 16000))
+    waveform = decode(content, 16000)
+    start = loudest_start(waveform, 16000)
+    np.testing.assert_array_equal(found.samples / FULL_SCALE, fit(waveform[start:start + 16000], 16000))
+    assert found.start_seconds == start / 16000
     assert found.sha256 == hashlib.sha256(content).hexdigest()
 
 
@@ -40,10 +43,11 @@ def test_statistics_of_a_known_tone(tmp_path, tone, wav_bytes):
     assert found.clipped == 0.0
 
 
-def test_statistics_are_of_the_whole_file_not_of_the_window(tmp_path, noise, wav_bytes):
+def test_clipping_is_that_of_the_window_where_it_is_worse(tmp_path, noise, wav_bytes):
     loud_end = np.concatenate([np.zeros(32000, np.float32), np.ones(8000, np.float32)])
     found = inspect(tmp_path, wav_bytes(loud_end))
-    assert found.clipped == pytest.approx(0.2) and found.peak_db == pytest.approx(0.0, abs=0.01)
+    assert found.clipped == pytest.approx(0.5) and found.start_seconds == 1.5
+    assert found.peak_db == pytest.approx(0.0, abs=0.01)
 
 
 def test_the_source_format_is_told(tmp_path, noise, wav_bytes):

@@ -1,8 +1,11 @@
 import os
+import re
 
 import pytest
 
-from kws.data.layout import scan, speaker_of
+from kws.config import DataConfig
+from kws.data.layout import SPEAKER_PATTERN, check_layout, scan, speaker_of
+from kws.data.split import SplitRule
 from kws.errors import DataError
 from kws.labels import LabelSet
 
@@ -47,11 +50,66 @@ def test_noise_is_apart_and_reserved_folders_keep_their_label(tmp_path):
     assert "_background_noise_" not in labels
 
 
-def test_what_is_not_a_clip_is_ignored(tmp_path):
+def test_what_is_not_a_clip_is_counted(tmp_path):
     tree(minimal(tmp_path), "LICENSE", "README.md", "validation_list.txt", "stray.wav", ".cache/x.wav",
-         "yes/._a_nohash_0.wav", "yes/notes.txt", "yes/deeper/b_nohash_0.wav", "empty/readme")
-    os.mkfifo(tmp_path / "yes" / "pipe.wav")
-    assert len(scan(tmp_path, LABELS).clips) == 4
+         "yes/._a_nohash_0.wav", "yes/notes.txt", "yes/x.m4a", "no/Icon\r", "empty/readme")
+    layout = scan(tmp_path, LABELS)
+    assert len(layout.clips) == 4
+    assert layout.passed_over == {"without a suffix": 3, ".md": 1, "outside of a word's folder": 1, "hidden": 2,
+                                  ".txt": 1, ".m4a": 1}
+    told, = [problem for problem in check_layout(layout, SplitRule(10.0, 10.0)) if problem.code == "passed_over"]
+    assert f"{tmp_path}: 9 files were passed over: 3 without a suffix, 2 hidden, 1 .m4a" in told.message
+
+
+def test_a_word_is_the_first_folder_however_deep_its_clips_are(tmp_path):
+    tree(minimal(tmp_path), "yes/deeper/b_nohash_0.wav", "bed/x/y/z.wav", "_background_noise_/a/rain.wav")
+    layout = scan(tmp_path, LABELS)
+    words = dict(zip(layout.clips["path"], layout.clips["word"], strict=True))
+    assert (words["yes/deeper/b_nohash_0.wav"], words["bed/x/y/z.wav"]) == ("yes", "bed")
+    assert layout.noise == ("_background_noise_/a/rain.wav",) and not layout.passed_over
+
+
+@pytest.mark.parametrize("keyword, folders", [("zwo\u0308lf", ["zw\u00f6lf"]), ("zw\u00f6lf", ["zwo\u0308lf"]),
+                                              ("zw\u00f6lf", ["zwo\u0308lf", "zw\u00f6lf"])])
+def test_words_are_compared_in_one_form(tmp_path, keyword, folders):
+    tree(minimal(tmp_path), *(f"{folder}/a_nohash_{number}.wav" for number, folder in enumerate(folders)))
+    clips = scan(tmp_path, LabelSet.from_keywords([keyword])).clips
+    own = clips[clips["label"] != "_unknown_"]
+    assert set(own["word"]) == set(own["label"]) == {"zw\u00f6lf"} and len(own) == len(folders)
+    assert all((tmp_path / path).is_file() for path in own["path"])
+
+
+def test_the_default_pattern_is_that_of_the_configuration():
+    assert DataConfig.model_fields["speaker_pattern"].default == SPEAKER_PATTERN
+
+
+@pytest.mark.parametrize("pattern, path, speaker", [
+    ("^[^/]+/(?P<speaker>[^/]+)/", "yes/anna/001.wav", "anna"), ("^[^/]+/(?P<speaker>[^/]+)/", "yes/001.wav", None),
+    ("(?P<speaker>x*)", "yes/001.wav", None), ("(?P<speaker>x)?y", "yes/001.wav", None)])
+def test_a_pattern_says_where_the_speaker_stands(pattern, path, speaker):
+    assert speaker_of(path, re.compile(pattern)) == speaker
+
+
+@pytest.mark.parametrize("shape", ["{word}_{name}_{take:03}.wav", "{name}_{word}_{take}.wav", "{name}-{take}.wav",
+                                   "{word}-{name}-{take}.wav", "{name}/{take}.wav", "{name}/x/{word}_{take}.wav"])
+def test_the_pattern_that_the_warning_suggests_finds_the_speakers(tmp_path, shape):
+    people = ("anna", "bert", "cleo", "dora")
+    tree(tmp_path, *(f"{word}/" + shape.format(word=word, name=name, take=take)
+                     for word in ("yes", "no", "bed") for name in people for take in range(3)))
+    layout = scan(tmp_path, LABELS)
+    warning, = check_layout(layout, SplitRule(10.0, 10.0))
+    assert warning.code == "no_speaker" and "36 of 36 clips" in warning.message and "flattered" in warning.message
+    assert check_layout(layout, SplitRule(10.0, 10.0, "take"))[0].code == "split_by_take"
+    pattern = warning.message.partition("data.speaker_pattern=")[2].partition(" ")[0]
+    followed = scan(tmp_path, LABELS, pattern)
+    assert set(followed.clips["speaker"]) == set(people)
+    assert check_layout(followed, SplitRule(10.0, 10.0)) == []
+
+
+def test_without_a_speaker_in_the_name_a_folder_is_advised(tmp_path):
+    warning, = check_layout(scan(tree(tmp_path, "yes/1.wav", "no/2.wav", "no/3.wav", "bed/4.wav"), LABELS),
+                            SplitRule(10.0, 10.0))
+    assert "a folder of each person (bed/anna/4.wav)" in warning.message
 
 
 def test_every_audio_format_and_case_counts(tmp_path):
@@ -63,15 +121,26 @@ def test_broken_entries_are_listed_so_that_they_are_reported(tmp_path):
     minimal(tmp_path)
     (tmp_path / "yes" / "dangling.wav").symlink_to("nowhere")
     (tmp_path / "yes" / "folder.wav").mkdir()
-    assert {"yes/dangling.wav", "yes/folder.wav"} <= set(scan(tmp_path, LABELS).clips["path"])
+    os.mkfifo(tmp_path / "yes" / "pipe.wav")
+    layout = scan(tmp_path, LABELS)
+    assert {"yes/dangling.wav", "yes/pipe.wav"} <= set(layout.clips["path"])
+    assert layout.passed_over == {"empty folder": 1}
+
+
+def test_a_keyword_whose_files_were_passed_over_is_told_so(tmp_path):
+    tree(tmp_path, "yes/a.wav", "bed/a.wav", "cat/a.wav", "no/1.m4a", "no/2.m4a")
+    code, message = refused(tmp_path)
+    assert code == "missing_keyword" and "2 files were passed over: 2 .m4a" in message
 
 
 @pytest.mark.parametrize("name, speaker", [
     ("0a7c2a8d_nohash_0.wav", "0a7c2a8d"), ("alice_nohash_12.flac", "alice"), ("take.1.wav", "take.1"),
-    ("a_nohash_b_nohash_1.wav", "a"),
+    ("a_nohash_b_nohash_1.wav", "a"), ("anna/1.wav", "anna/1"), ("x_nohash_1/a_nohash_2.wav", "a"),
+    ("zo\u0065\u0308_nohash_0.wav", "zo\u00eb"), ("_nohash_0.wav", "_nohash_0"),
 ])
-def test_the_speaker_is_in_the_name(name, speaker):
-    assert speaker_of(name) == speaker
+def test_the_speaker_is_in_the_name(tmp_path, name, speaker):
+    clips = scan(tree(minimal(tmp_path), f"cat/{name}"), LABELS).clips
+    assert clips[clips["word"] == "cat"]["speaker"].tolist() == [speaker]
 
 
 def test_a_word_called_null_stays_a_word(tmp_path):
@@ -87,7 +156,7 @@ def test_a_missing_folder_says_how_to_fill_it(tmp_path):
 def test_a_folder_without_words_says_what_is_there(tmp_path):
     tree(tmp_path, "a.wav", "b.wav", "readme.txt")
     code, message = refused(tmp_path)
-    assert code == "no_data" and "2 audio files directly in it" in message
+    assert code == "no_data" and "2 outside of a word's folder" in message and "one folder per word" in message
 
 
 def test_a_folder_of_empty_words_is_refused(tmp_path):

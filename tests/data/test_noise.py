@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ def seeded(seed=0):
 
 
 def test_windows_never_cross_from_one_recording_to_another():
-    bank = NoiseBank([torch.full((700,), 1.0), torch.full((100,), 2.0), torch.full((101,), 3.0)], num_samples=100)
+    bank = NoiseBank([np.full(700, 1.0), np.full(100, 2.0), np.full(101, 3.0)], num_samples=100)
     windows = bank.draw(seeded(), 500)
     assert windows.shape == (500, 100)
     assert (windows == windows[:, :1]).all()
@@ -22,20 +24,20 @@ def test_windows_never_cross_from_one_recording_to_another():
 
 
 def test_every_start_can_be_drawn_the_last_included():
-    windows = NoiseBank([torch.arange(12.0)], num_samples=10).draw(seeded(), 200)
+    windows = NoiseBank([np.arange(12.0)], num_samples=10).draw(seeded(), 200)
     assert set(windows[:, 0].tolist()) == {0.0, 1.0, 2.0}
 
 
 def test_short_recordings_are_repeated_to_fill_a_window():
-    assert NoiseBank([torch.tensor([1.0, 2.0, 3.0])], num_samples=7).draw(seeded(), 1).shape == (1, 7)
+    assert NoiseBank([np.array([1.0, 2.0, 3.0])], num_samples=7).draw(seeded(), 1).shape == (1, 7)
 
 
 def test_equal_seeds_draw_alike():
-    bank = NoiseBank([torch.randn(1000)], num_samples=100)
+    bank = NoiseBank([np.random.default_rng(0).random(1000)], num_samples=100)
     assert torch.equal(bank.draw(seeded(3), 5), bank.draw(seeded(3), 5))
 
 
-@pytest.mark.parametrize("recordings", [[], [torch.empty(0)]])
+@pytest.mark.parametrize("recordings", [[], [np.empty(0)]])
 def test_nothing_to_draw_from_is_refused(recordings):
     with pytest.raises(ValueError, match="no background noise"):
         NoiseBank(recordings, 100)
@@ -71,3 +73,16 @@ def test_machines_and_crowds_are_heard_in_training_only():
         assert recorded.any()
         assert crowded.any() == (split == "training")
         assert (~recorded & ~crowded).any() == (split == "training")
+
+
+def test_stored_recordings_are_not_copied_and_give_what_floats_give(tmp_path):
+    stored = np.memmap(tmp_path / "noise", dtype=np.int16, mode="w+", shape=(10_000_000,))
+    stored[:] = np.random.default_rng(0).integers(-32768, 32767, len(stored))
+    tracemalloc.start()
+    bank = NoiseBank([stored, stored[:50]], 100)
+    heard = bank.draw(seeded(), 64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000 and heard.dtype == torch.float32
+    floats = NoiseBank([stored / np.float32(32768), stored[:50] / np.float32(32768)], 100)
+    assert torch.equal(heard, floats.draw(seeded(), 64))

@@ -71,7 +71,7 @@ def test_a_store_without_noise(tmp_path):
 
 
 def test_a_missing_store_says_how_to_make_one(tmp_path):
-    with pytest.raises(DataError, match="python scripts/prepare.py") as caught:
+    with pytest.raises(DataError, match="run scripts/prepare.py") as caught:
         load_store(tmp_path / "store")
     assert caught.value.code == "no_store"
 

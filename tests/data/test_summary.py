@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pytest
 
+from kws.data.layout import SPEAKER_PATTERN
 from kws.data.prepare import RejectedData, prepare
 from kws.data.store import load_store
 from kws.data.summary import statistics, summary_text, write_summary
 
 SETTINGS = {"keywords": ["yes", "no"], "sample_rate": 16000, "clip_seconds": 1.0, "min_seconds": 0.1,
-            "max_seconds": 10.0, "validation_percent": 10.0, "testing_percent": 10.0, "require_noise": True}
+            "max_seconds": 10.0, "speaker_pattern": SPEAKER_PATTERN,
+            "split_by": "speaker", "validation_percent": 10.0, "testing_percent": 10.0, "require_noise": True}
 
 
 def log_mel(waveform):
@@ -89,4 +91,5 @@ def test_the_terminal_sees_a_table(report):
     lines = summary_text(report).splitlines()
     assert lines[0].split() == ["label", "training", "validation", "testing"]
     assert lines[1].split() == ["yes", "8", "2", "2"]
-    assert lines[-1] == "36 of 36 clips, 0.009 h, 2 background recordings"
+    assert lines[-2:] == ["36 of 36 clips, 0.009 h, 2 background recordings",
+                          "12 clips are longer than 1 s: their loudest part is kept"]

@@ -4,13 +4,17 @@ import pandas as pd
 import pytest
 
 from kws.data.inspection import Inspection
+from kws.data.split import SplitRule
 from kws.data.validate import MANIFEST_COLUMNS, check_clips, check_manifest, check_noise
 from kws.errors import DataError
 from kws.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
+RULE = SplitRule(10.0, 10.0)
 DEFAULTS = {"sample_rate": 16000, "num_samples": 16000, "channels": 1, "seconds": 1.0, "peak_db": -3.0, "rms_db": -20.0,
-            "dc_offset": 0.0, "clipped": 0.0, "code": "", "message": "", "kept": True}
+            "dc_offset": 0.0, "clipped": 0.0, "start_seconds": 0.0, "outside": 0.0, "heard_db": -3.0,
+            "downmix": 0.0, "resampling": 0.0, "clipping": 0.0,
+            "code": "", "message": "", "kept": True}
 
 
 def clip(number, word, split, **changes):
@@ -27,7 +31,7 @@ def clips(*changed):
 
 
 def found(table, **settings):
-    problems = check_clips(table, LABELS, **{"sample_rate": 16000, "min_seconds": 0.1, **settings})
+    problems = check_clips(table, LABELS, **{"sample_rate": 16000, "min_seconds": 0.1, "rule": RULE, **settings})
     assert all("\n" not in problem.message for problem in problems)
     return [(problem.severity, problem.code, problem.path) for problem in problems]
 
@@ -39,7 +43,7 @@ def test_good_clips_have_no_problems():
 def test_a_file_that_cannot_be_read_is_an_error_in_its_own_words():
     bad = clip(9, "yes", "training", code="empty_audio", message="yes/x.wav: 0 bytes", seconds=0.0, peak_db=-120.0,
                kept=False, sha256="")
-    problems = check_clips(clips(bad), LABELS, 16000, 0.1)
+    problems = check_clips(clips(bad), LABELS, 16000, 0.1, RULE)
     assert [(problem.code, problem.message) for problem in problems] == [("empty_audio", "yes/x.wav: 0 bytes")]
 
 
@@ -51,7 +55,7 @@ def test_a_short_clip_is_an_error():
 def test_a_speaker_in_two_splits_is_one_error_however_many_clips():
     shared = [clip(10 + number, word, split, speaker="ann", path=f"{word}/ann_nohash_{number}.wav")
               for number, (word, split) in enumerate([("yes", "training"), ("no", "validation"), ("bed", "training")])]
-    problems = check_clips(clips(*shared), LABELS, 16000, 0.1)
+    problems = check_clips(clips(*shared), LABELS, 16000, 0.1, RULE)
     assert [(problem.severity, problem.code) for problem in problems] == [("error", "shared_speaker")]
     assert problems[0].message.startswith("speaker ann: in training (yes/ann_nohash_0.wav), validation (no/")
 
@@ -75,7 +79,10 @@ def test_without_other_words_or_testing_clips_there_is_a_warning():
 
 
 @pytest.mark.parametrize("changes, code", [
-    ({"sample_rate": 44100}, "resampled"), ({"channels": 2}, "several_channels"), ({"peak_db": -60.1}, "silent"),
+    ({"sample_rate": 44100}, "resampled"), ({"channels": 2}, "several_channels"),
+    ({"peak_db": -60.1, "heard_db": -60.1}, "silent"),
+    ({"heard_db": -60.1}, "empty_window"), ({"downmix": 0.51}, "channels_cancel"),
+    ({"resampling": 0.51}, "above_band"), ({"clipping": 0.11}, "beyond_full_scale"), ({"outside": 0.21}, "cropped"),
     ({"clipped": 0.011}, "clipped"), ({"dc_offset": -0.06}, "dc_offset"), ({"dc_offset": 0.06}, "dc_offset"),
 ])
 def test_unusual_clips_are_warnings(changes, code):
@@ -83,7 +90,8 @@ def test_unusual_clips_are_warnings(changes, code):
 
 
 @pytest.mark.parametrize("changes", [
-    {"peak_db": -59.9}, {"clipped": 0.009}, {"dc_offset": 0.049}, {"peak_db": -120.0, "label": "_silence_"},
+    {"peak_db": -59.9, "heard_db": -59.9}, {"outside": 0.19}, {"clipped": 0.009}, {"dc_offset": 0.049},
+    {"peak_db": -120.0, "heard_db": -120.0, "label": "_silence_"},
 ])
 def test_usual_clips_are_not(changes):
     assert found(clips(clip(9, "yes", "training", **changes))) == []
@@ -97,7 +105,7 @@ def test_copies_within_a_split_are_a_warning_each():
 
 def test_a_copy_of_a_validation_clip_is_said_to_be_left_out():
     copies = [clip(8, "yes", "validation", sha256="a" * 64), clip(9, "yes", "training", sha256="a" * 64, kept=False)]
-    problems = check_clips(clips(*copies), LABELS, 16000, 0.1)
+    problems = check_clips(clips(*copies), LABELS, 16000, 0.1, RULE)
     assert [(problem.code, problem.message) for problem in problems] == [
         ("copy_left_out", "yes/training9_nohash_0.wav: same content as yes/validation8_nohash_0.wav (validation); "
                           "left out")]
@@ -109,7 +117,8 @@ def test_the_same_content_as_two_words_is_a_warning():
 
 
 def test_unreadable_files_are_not_copies_of_each_other():
-    bad = [clip(number, "yes", "training", code="not_found", message="gone", sha256="", kept=False) for number in (8, 9)]
+    bad = [clip(number, "yes", "training", code="not_found", message="gone", sha256="", kept=False)
+           for number in (8, 9)]
     assert {code for _, code, _ in found(clips(*bad))} == {"not_found"}
 
 
