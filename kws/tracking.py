@@ -25,6 +25,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from kws.architecture import load_architecture
 from kws.atomic import atomic_file
 from kws.config import Config
+from kws.documents import flatten
 from kws.errors import TrackingError
 from kws.labels import LabelSet
 from kws.provenance import dvc_hash, git_tags, machine
@@ -248,14 +249,7 @@ def _run_name(config: Config) -> str:
 def _parameters(config: Config) -> dict[str, str]:
     """Flatten the settings and the architecture; what is no word is JSON, so that types can be read back."""
     tree = {**config.model_dump(mode="json"), "network": load_architecture(config.architecture).model_dump(mode="json")}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in _flatten(tree).items()}
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return flat
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(tree).items()}
 
 
 def _run_file(folder: Path) -> Path:

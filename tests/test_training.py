@@ -52,7 +52,7 @@ def configure(tmp_path, monkeypatch):
         "features": {"num_mels": 20},
         "augment": {"shift_ms": 20.0, "speed": 0.02, "time_mask_frames": 3, "frequency_mask_bins": 2},
         "training": {"model": str(tmp_path / "model"), "checkpoints": str(tmp_path / "run"), "epochs": 4,
-                     "batch_size": 16, "warmup_epochs": 0.5, "num_threads": 1}}))
+                     "min_epoch_steps": 0, "batch_size": 16, "warmup_epochs": 0.5, "num_threads": 1}}))
     return lambda *overrides: load_config(tmp_path / "tones.yaml", overrides)
 
 
