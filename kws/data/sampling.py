@@ -43,7 +43,8 @@ class ClipDataset(Dataset):
                  min_clips: int = 0) -> None:
         absent = sorted(set(left_out) - set(store.manifest["word"]))
         if absent:
-            raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store", "no_such_word")
+            raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store",
+                            "no_such_word")
         self._waveforms, self._label_set, self._seed = store.waveforms, store.labels, seed
         self._row_labels = np.array([store.labels.index(label) for label in store.manifest["label"]], dtype=np.int64)
         table = store.manifest[(store.manifest["split"] == split) & ~store.manifest["word"].isin(left_out)]
