@@ -34,6 +34,7 @@ def work(corpus, tmp_path, monkeypatch):
                  "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kws.tracking.LOCAL_STORE", store())
     corpus()
     data = configure().data
     prepare(data.root, data.prepared, require_noise=True, **data.model_dump(
@@ -169,7 +170,7 @@ def test_a_deleted_experiment_is_named_and_the_advice_helps(work, way):
     number = client.get_experiment_by_name("kws").experiment_id
     client.delete_experiment(number)
     with pytest.raises(TrackingError, match="was deleted there.*tracking.experiment=NAME") as caught:
-        train(f"tracking.on_failure={way}", "tracking.uri=sqlite:///mlflow.db")
+        train(f"tracking.on_failure={way}")
     message = str(caught.value)
     assert f"mlflow experiments restore --experiment-id {number}" in message and "\n" not in message
     assert "tracking.on_failure=local" not in message
@@ -180,8 +181,9 @@ def test_a_deleted_experiment_is_named_and_the_advice_helps(work, way):
     assert len(runs()[1]) == 2
 
 
-def test_a_fallback_that_fails_too_is_an_error_that_says_both(work):
+def test_a_fallback_that_fails_too_is_an_error_that_says_both(work, monkeypatch):
     train()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # which MLflow set
     client, _ = runs()
     client.delete_experiment(client.get_experiment_by_name("kws").experiment_id)
     with pytest.raises(TrackingError) as caught:
@@ -199,8 +201,9 @@ def test_a_store_that_cannot_be_written_is_no_server_to_start(work):
     assert runs()[1][0].info.status == "FINISHED"
 
 
-def test_a_resumed_training_that_is_recorded_elsewhere_begins_a_run_there(work, caplog):
+def test_a_resumed_training_that_is_recorded_elsewhere_begins_a_run_there(work, monkeypatch):
     train()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # which MLflow set
     train(f"tracking.uri={NOWHERE}", "tracking.on_failure=local", resume=True)
     assert [run.info.status for run in runs()[1]] == ["FINISHED", "FINISHED"]
 
@@ -299,7 +302,7 @@ def test_without_a_server_nothing_is_begun_and_old_checkpoints_stay(work, monkey
 
 def test_without_a_server_a_training_may_be_recorded_here(work, caplog):
     train(f"tracking.uri={NOWHERE}", "tracking.on_failure=local")
-    assert [record.message for record in caplog.records if "recorded in sqlite:///mlflow.db" in record.message]
+    assert [record.message for record in caplog.records if f"recorded in {store()}" in record.message]
     _, (run,) = runs()
     assert run.info.status == "FINISHED"
 

@@ -23,7 +23,8 @@ def store():
         "split": ["validation" if row % 10 == 9 else "training" for row in range(len(words))]})
     waveforms = np.random.default_rng(1).integers(-9000, 9000, (len(words), 160)).astype(np.int16)
     noise = {"hiss": np.random.default_rng(0).integers(-9000, 9000, 20_000).astype(np.int16)}
-    return PreparedStore(manifest=manifest, waveforms=waveforms, noise=noise, sample_rate=16000, labels=LABELS, digest="")
+    return PreparedStore(manifest=manifest, waveforms=waveforms, noise=noise, sample_rate=16000, labels=LABELS,
+                         digest="")
 
 
 def dataset(store, split="training", unknown_ratio=1.0, silence_ratio=0.5, seed=0, left_out=()):
