@@ -209,12 +209,12 @@ def test_a_resumed_training_that_is_recorded_elsewhere_begins_a_run_there(work, 
 
 
 def test_a_user_without_a_name_or_a_home_is_recorded(work):
-    code = ("import os, pwd, sys\n"
+    code = ("import pathlib, pwd, sys\n"
             "def unknown(*_): raise KeyError('uid not found')\n"
             "pwd.getpwuid = pwd.getpwnam = unknown\n"
             "from kws.tracking import build_tracker\n"
             "from kws.config import load_config\n"
-            "with build_tracker(load_config(sys.argv[1], sys.argv[2:])) as tracker:\n"
+            "with build_tracker(load_config(pathlib.Path(sys.argv[1]), sys.argv[2:])) as tracker:\n"
             "    tracker.start(False, {})")
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")}
