@@ -10,8 +10,14 @@ IMAGE ?= kws:v1
 export HF_HUB_OFFLINE := 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+ifneq ($(filter models:/%,$(MODEL)),)  # a registered model, as models:/kws@champion, is downloaded first
+REGISTERED := $(MODEL)
+override MODEL := models/registered
+image mar: registered
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup data prepare train export image mar serve serve-image load-test ui lint test test-slow \
+.PHONY: help setup data prepare train export registered image mar serve serve-image load-test ui lint test test-slow \
 	ci-selfcheck pretrained clean
 
 help:  ## list the targets
@@ -41,6 +47,9 @@ ui: setup  ## look at the runs: http://127.0.0.1:5000
 export: MODEL ?= models/kws
 export: setup  ## add to the trained model what runs without PyTorch
 	$(RUN) scripts/export.py $(MODEL) -v
+
+registered: setup
+	$(RUN) scripts/fetch_model.py $(REGISTERED) $(MODEL)
 
 image: MODEL ?= $(or $(wildcard models/kws),$(PRETRAINED))
 image:  ## build the Docker image around the exported model; around the shipped one where none was trained

@@ -140,6 +140,7 @@ class TrainingConfig(Section):
     checkpoints: Path = Path("runs/kws")
     teachers: tuple[Path, ...] = ()
     epochs: Count = 20
+    min_epoch_steps: CountOrZero = 50
     batch_size: Count = 64
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.01
     warmup_epochs: NotNegative = 2.0

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 import yaml
 
@@ -57,3 +57,11 @@ def override_key(document: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise ConfigError("--set", [f"{override!r}: {parent} is a value, not a section"])
     section[leaf] = value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name every value of nested sections by its dotted key."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return flat

@@ -33,6 +33,12 @@ def headline(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
             "macro_f1": float(f1_score(targets, predicted, labels=present, average="macro", zero_division=0.0))}
 
 
+def keyword_recall(targets: np.ndarray, predicted: np.ndarray, num_keywords: int) -> float:
+    """Mean share of a keyword's clips that were answered with it, over the keywords that occur; 0 where none does."""
+    present = [keyword for keyword in range(num_keywords) if (targets == keyword).any()]
+    return float(np.mean([(predicted[targets == keyword] == keyword).mean() for keyword in present] or [0.0]))
+
+
 def per_label(targets: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and the number of clips of every label."""
     columns = precision_recall_fscore_support(targets, predicted, labels=range(len(labels)), zero_division=0.0)

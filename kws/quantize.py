@@ -35,15 +35,17 @@ class Measured:
     clips_per_second: float
 
 
-def quantize(folder: Path, clips: np.ndarray, targets: np.ndarray) -> tuple[Measured, Measured]:
+def quantize(folder: Path, calibration: np.ndarray, clips: np.ndarray,
+             targets: np.ndarray) -> tuple[Measured, Measured]:
     """Add model.int8.onnx to an exported model folder: weights and activations of the network in 8 bits.
 
     The front end stays in floating point: the range of a power spectrum does not fit into 8 bits.
 
     Args:
         folder: with a model.onnx.
-        clips: [N, T] int16 validation clips; ranges are measured on some of them.
-        targets: [N] label indices.
+        calibration: [N', T] int16 training clips; ranges are measured on some of them.
+        clips: [N, T] int16 validation clips, to judge by.
+        targets: [N] label indices of the validation clips.
     Returns:
         the model as it was, and quantized.
     Raises:
@@ -51,7 +53,7 @@ def quantize(folder: Path, clips: np.ndarray, targets: np.ndarray) -> tuple[Meas
     """
     before = measure(folder / ONNX_FILE, clips, targets)
     with atomic_file(folder / INT8_FILE) as path:
-        write_int8(folder / ONNX_FILE, path, clips)
+        write_int8(folder / ONNX_FILE, path, calibration)
         after = measure(path, clips, targets)
         if after.accuracy < before.accuracy - _MAX_LOSS:
             raise ModelError(f"{folder / INT8_FILE}: accuracy {after.accuracy:.2%}, in floating point "

@@ -7,13 +7,14 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import yaml
 
 from kws.labels import LabelSet
 
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"  # alias of the best version
-SCORE = "validation_macro_f1"  # by which it is the best
+SCORE = "validation_macro_f1"  # metric that selects the champion
 
 _REQUIREMENTS = ("torch", "torchaudio", "transformers", "safetensors", "numpy", "pandas", "soundfile", "soxr")
 
@@ -42,7 +43,7 @@ def log_model(mlflow: ModuleType, folder: Path, labels: LabelSet, num_samples: i
     return str(logged.model_uri)
 
 
-def crown(mlflow: ModuleType, name: str, model_uri: str, score: float) -> None:
+def promote_if_better(mlflow: ModuleType, name: str, model_uri: str, score: float) -> None:
     """Register a logged model if it beats the champion of that name, and make it the champion.
 
     Args:
@@ -59,3 +60,9 @@ def crown(mlflow: ModuleType, name: str, model_uri: str, score: float) -> None:
     registered = mlflow.register_model(model_uri, name, tags={SCORE: repr(score)})
     client.set_registered_model_alias(name, CHAMPION, registered.version)
     logger.info("models:/%s@%s is now version %s", name, CHAMPION, registered.version)
+
+
+def model_folder(downloaded: Path) -> Path:
+    """Return the model folder within what MLflow keeps of a logged model."""
+    description = yaml.safe_load((downloaded / "MLmodel").read_text(encoding="utf-8"))
+    return downloaded / description["flavors"]["python_function"]["artifacts"]["model"]["path"]

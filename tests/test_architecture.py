@@ -15,11 +15,12 @@ import kws
 FLOORS = {
     "errors": -1, "labels": 0, "window": 0, "atomic": 0, "formats": 0,
     "audio": 1, "postprocess": 1, "metrics": 1, "documents": 1, "cli": 1, "report": 1, "model_card": 1, "load": 1,
-    "schema": 1, "folder": 2, "architecture": 2, "config": 2, "plots": 2, "features": 2, "augment": 2, "provenance": 2,
+    "schema": 1, "distributed": 1, "locks": 1, "folder": 2, "architecture": 2, "config": 2, "plots": 2, "features": 2,
+    "augment": 2, "provenance": 2,
     "broadcast_residual": 2, "progress": 2,
     "data": 3, "network": 3, "modeling": 4, "runtime": 5, "registry": 5, "rarity": 6, "inference": 6, "listing": 6,
     "tracking": 6, "journal": 7, "tally": 7, "pyfunc": 7, "distillation": 7, "evaluation": 7, "export": 7,
-    "quantize": 7, "training": 8, "predict": 8,
+    "checkpoints": 7, "quantize": 7, "training": 8, "predict": 8,
 }
 SERVING = ("errors", "labels", "window", "atomic", "formats", "audio", "postprocess", "cli", "runtime", "inference",
            "folder", "listing", "journal", "tally", "predict")

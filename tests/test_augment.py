@@ -41,10 +41,54 @@ def test_whole_sample_shifts_move_the_clip_later_and_fill_with_zeros():
     assert time_warp(clip, torch.ones(1), torch.tensor([700.0])).abs().max() < 1e-3
 
 
-def test_speed_raises_the_pitch():
-    warped = time_warp(tone(1000).expand(3, -1), torch.tensor([1.0, 1.1, 0.9]), torch.zeros(3))
-    peaks = torch.fft.rfft(warped).abs().argmax(dim=1)
-    assert peaks.tolist() == [1000, 1100, 900]
+def levels_db(waveform):
+    """Level of every whole frequency in Hz of a second of sound, 0 dB for a sine of amplitude 1."""
+    window = torch.hann_window(16000, dtype=torch.float64) ** 2
+    return 20 * torch.log10(2 * torch.fft.rfft(waveform.double() * window).abs() / window.sum() + 1e-12)
+
+
+@pytest.mark.parametrize("speed", [0.75, 0.9, 0.97, 1.0, 1.03, 1.1, 1.25])
+@pytest.mark.parametrize("frequency_hz", [200, 1000, 3000, 5000, 6000])
+def test_a_tone_stays_one_tone_at_any_speed(frequency_hz, speed):
+    (warped,) = time_warp(2 * tone(frequency_hz)[None], torch.tensor([speed]), torch.tensor([0.37]))
+    levels, peak = levels_db(warped), round(frequency_hz * speed)
+    assert levels[peak] == pytest.approx(0.0, abs=0.15)
+    images = torch.cat([levels[:peak - 20], levels[peak + 21:]])
+    assert images.max() < -60
+
+
+def test_what_would_be_above_the_band_when_played_faster_is_gone_and_folds_nowhere():
+    for frequency_hz, speed in ((7500, 1.25), (7900, 1.1)):
+        (warped,) = time_warp(2 * tone(frequency_hz)[None], torch.tensor([speed]), torch.zeros(1))
+        assert levels_db(warped).max() < -40
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.17])
+@pytest.mark.parametrize("num_samples", [16000, 4003])
+def test_a_warp_is_the_band_limited_signal_at_other_times(speed, num_samples):
+    """Against the same sum of sines, evaluated where the warped clip reads: about the middle, moved by a fraction."""
+    generator = seeded(3)
+    hz, phase = 6000 * torch.rand(8, 1, generator=generator), 6.28 * torch.rand(8, 1, generator=generator)
+
+    def signal(samples):
+        return torch.sin(2 * torch.pi * hz * samples / 16000 + phase).sum(dim=0, keepdim=True) / 8
+
+    times, shift, middle = torch.arange(num_samples, dtype=torch.float64), 12.34, (num_samples - 1) / 2
+    warped = time_warp(signal(times).float(), torch.tensor([speed]), torch.tensor([shift]))
+    sources = (times - middle - shift) * speed + middle
+    inside = (sources > 64) & (sources < num_samples - 64)  # further out, the ends of the clip are heard
+    assert inside.sum() > 0.75 * num_samples
+    assert (warped[0] - signal(sources)[0])[inside].abs().max() < 2e-3
+
+
+def test_a_clip_is_warped_alike_alone_and_beside_others():
+    clips = 0.1 * torch.randn(5, 16000, generator=seeded())
+    speed, shift = torch.tensor([0.75, 0.9, 1.0, 1.1, 1.25]), torch.tensor([-1600.0, 3.3, 0.0, 20000.0, 800.5])
+    together = time_warp(clips, speed, shift)
+    alone = torch.cat([time_warp(clips[i:i + 1], speed[i:i + 1], shift[i:i + 1]) for i in range(5)])
+    assert torch.allclose(together, alone, atol=1e-6)
+    assert torch.allclose(together[2], clips[2], atol=1e-6)
+    assert together[3].abs().max() < 1e-6  # moved out of the window
 
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])

@@ -79,7 +79,8 @@ def test_an_8_bit_model_answers_nearly_as_before(folder, clips, monkeypatch):
     waveforms = clips.astype(np.float32) / 32768 * 10.0 ** -np.arange(40)[:, None].clip(max=5)
     waveforms = waveforms.astype(np.float32)
     expected = OnnxRuntime(folder / "model.onnx").logits(waveforms)
-    before, after = quantize(folder, np.round(waveforms * 32768).astype(np.int16), expected.argmax(axis=1))
+    heard = np.round(waveforms * 32768).astype(np.int16)
+    before, after = quantize(folder, heard, heard, expected.argmax(axis=1))
     assert before.accuracy > 0.9 and after.path == folder / "model.int8.onnx"
     found = OnnxRuntime(after.path).logits(waveforms)
     assert found.shape == expected.shape
@@ -97,11 +98,22 @@ def test_an_8_bit_model_answers_nearly_as_before(folder, clips, monkeypatch):
     assert not front_end & {"QuantizeLinear", "DequantizeLinear"}
 
 
+def test_8_bit_ranges_are_measured_on_training_clips_and_judged_on_others(folder, clips, monkeypatch):
+    monkeypatch.setattr("kws.quantize._MAX_LOSS", 1.0)
+    quiet = (clips // 1000).astype(np.int16)
+    quantize(folder, quiet, clips[:8], np.zeros(8, dtype=np.int64))
+    found = (folder / "model.int8.onnx").read_bytes()
+    quantize(folder, quiet, clips[8:16], np.zeros(8, dtype=np.int64))
+    assert (folder / "model.int8.onnx").read_bytes() == found  # whatever it is judged on
+    quantize(folder, clips, clips[:8], np.zeros(8, dtype=np.int64))
+    assert (folder / "model.int8.onnx").read_bytes() != found
+
+
 def test_an_8_bit_model_that_loses_is_not_kept(folder, clips, monkeypatch):
     monkeypatch.setattr("kws.quantize.write_int8", lambda source, destination, clips: shutil.copy(source, destination))
     monkeypatch.setattr("kws.quantize._MAX_LOSS", -1.0)  # nothing can be a whole point better
     with pytest.raises(ModelError, match="Not written"):
-        quantize(folder, clips, np.zeros(len(clips), dtype=np.int64))
+        quantize(folder, clips, clips, np.zeros(len(clips), dtype=np.int64))
     assert not (folder / "model.int8.onnx").exists()
 
 

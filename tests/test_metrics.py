@@ -86,3 +86,10 @@ def test_worst_mistakes_come_surest_first_and_hold_no_right_answer():
     assert (rows[worst].argmax(axis=1) != targets[worst]).all()
     assert (np.diff(rows[worst].max(axis=1)) <= 0).all()
     assert len(metrics.worst_mistakes(targets, np.eye(4)[targets], 5)) == 0
+
+
+def test_keyword_recall_weighs_keywords_alike_and_no_other_label():
+    targets, predicted = np.array([0, 0, 0, 0, 1, 2, 2, 3]), np.array([0, 0, 0, 2, 0, 2, 2, 2])
+    assert metrics.keyword_recall(targets, predicted, num_keywords=2) == pytest.approx(0.375)
+    assert metrics.keyword_recall(np.array([2, 0]), np.array([0, 0]), num_keywords=2) == 1.0
+    assert metrics.keyword_recall(np.array([2]), np.array([0]), num_keywords=2) == 0.0

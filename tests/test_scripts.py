@@ -15,6 +15,7 @@ from kws.cli import EXIT_BAD_INPUT, guard
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ["--set", 'data.keywords=["yes", "no"]', "--set", "training.epochs=2", "--set", "training.warmup_epochs=0.5",
+            "--set", "training.min_epoch_steps=0",
             "--set", f"architecture={ROOT}/configs/arch/nano.yaml", "--set", "tracking.enabled=false"]
 CONFIG = str(ROOT / "configs/kws.yaml")
 

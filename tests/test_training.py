@@ -1,4 +1,9 @@
+import hashlib
 import json
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +14,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from kws import training
+from kws import checkpoints, training
 from kws.config import load_config
 from kws.data.store import PreparedStore
 from kws.errors import ConfigError, DataError
+from kws.locks import exclusive
 from kws.runtime import load_torch_model
 from kws.labels import LabelSet
 
@@ -52,7 +58,7 @@ def configure(tmp_path, monkeypatch):
         "features": {"num_mels": 20},
         "augment": {"shift_ms": 20.0, "speed": 0.02, "time_mask_frames": 3, "frequency_mask_bins": 2},
         "training": {"model": str(tmp_path / "model"), "checkpoints": str(tmp_path / "run"), "epochs": 4,
-                     "batch_size": 16, "warmup_epochs": 0.5, "num_threads": 1}}))
+                     "min_epoch_steps": 0, "batch_size": 16, "warmup_epochs": 0.5, "num_threads": 1}}))
     return lambda *overrides: load_config(tmp_path / "tones.yaml", overrides)
 
 
@@ -185,10 +191,167 @@ def test_an_interrupted_and_resumed_training_ends_with_the_same_weights(configur
 
 
 def test_resuming_skips_a_checkpoint_that_was_cut_off(configure, tmp_path):
-    training.train(configure("training.epochs=2"))
-    checkpoints = sorted((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    (checkpoints[-1] / "trainer_state.json").unlink()
-    assert training._checkpoint_to_resume(tmp_path / "run") == checkpoints[-2]
+    config = configure("training.epochs=2")
+    training.train(config)
+    first, last = sorted((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (last / "trainer_state.json").unlink()
+    found = checkpoints.to_resume(tmp_path / "run", checkpoints.describe(config, tone_store(), 1))
+    assert (found.path, found.epoch, found.is_last) == (first, 1, False)
+
+
+def test_checkpoints_of_another_training_are_refused(configure, tmp_path, monkeypatch):
+    training.train(configure("training.epochs=1"))
+    before = sorted(tmp_path.rglob("*"))
+    for override, told in {
+            "seed=5": "seed is 5, was 0", "training.learning_rate=0.001": "training.learning_rate is 0.001, was 0.01",
+            "training.epochs=9": "training.epochs is 9, was 1",
+            "features.num_mels=24": "features.num_mels is 24, was 20",
+            "data.unknown_ratio=1": "data.unknown_ratio is 1.0, was 3.0",
+            "augment.tilt=0": "augment.tilt is 0.0, was 0.8"}.items():
+        with pytest.raises(DataError, match=told) as caught:
+            training.train(configure("training.epochs=1", override), resume=True)
+        assert caught.value.code == "other_training" and caught.value.args[0].count(", was ") == 1
+    store, others = tone_store(), LabelSet.from_keywords(["cat", "bed"])
+    store.manifest["label"] = store.manifest["label"].replace({"low": "cat", "high": "bed"})
+    other = PreparedStore(store.manifest, store.waveforms, store.noise, 16000, others, "f00")
+    monkeypatch.setattr(training, "load_store", lambda folder: other)
+    with pytest.raises(DataError, match="recordings is f00.*labels is cat, bed, .*, was low, high, "):
+        training.train(configure("training.epochs=1", "data.keywords=[cat, bed]"), resume=True)
+    (tmp_path / "run/training.json").unlink()
+    with pytest.raises(DataError, match="nothing says which training"):
+        training.train(configure("training.epochs=1", "data.keywords=[cat, bed]"), resume=True)
+    assert [path for path in before if path.name != "training.json"] == sorted(tmp_path.rglob("*"))
+
+
+def test_what_ended_is_said_and_its_model_written_again_also_elsewhere(configure, tmp_path, monkeypatch, caplog):
+    """Stopped early, the best epoch kept; then the folder is moved, and the model lost."""
+    monkeypatch.setattr(training, "kept_epoch",
+                        lambda rows, num_clips: int(rows.loc[rows["macro_f1"].idxmax(), "epoch"]))
+    settings = ("training.epochs=30", "training.early_stop_epochs=2")
+    whole = training.train(configure(*settings, f"training.model={tmp_path / 'whole'}"))
+    assert whole.epochs < 30
+    (tmp_path / "run").rename(tmp_path / "moved")
+    again = training.train(configure(*settings, f"training.checkpoints={tmp_path / 'moved'}"), resume=True)
+    assert f"has stopped early, after epoch {whole.epochs} of 30" in caplog.text
+    assert_equal_weights(weights(whole.model), weights(again.model))
+    assert (whole.model / "history.csv").read_text() == (again.model / "history.csv").read_text()
+    (best,) = [path for path in (tmp_path / "moved").glob("checkpoint-*")
+               if torch.equal(load_file(path / "model.safetensors")["network.stem.0.weight"],
+                              weights(again.model)["network.stem.0.weight"])]
+    for path in best.iterdir():
+        path.unlink()
+    best.rmdir()
+    with pytest.raises(DataError, match=f"{best.name}: not there"):
+        training.train(configure(*settings, f"training.checkpoints={tmp_path / 'moved'}"), resume=True)
+
+
+@pytest.mark.parametrize("folder", ["model", "run"])
+def test_a_folder_has_one_training_at_a_time(configure, tmp_path, folder):
+    with exclusive(tmp_path / folder, "a training"):
+        with pytest.raises(DataError, match=f"in use by a training .process {os.getpid()}.") as caught:
+            training.train(configure("training.epochs=1"))
+    assert caught.value.code == "in_use" and not (tmp_path / "run").exists()
+
+
+def test_a_small_set_is_gone_through_several_times_an_epoch(configure, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    training.train(configure("training.epochs=2", "training.min_epoch_steps=30"))
+    steps = [int(path.name.split("-")[1]) for path in (tmp_path / "run").glob("checkpoint-*")]
+    assert min(steps) >= 30 and max(steps) == 2 * min(steps) and min(steps) < 40
+    assert "training clips are few: an epoch goes through them" in caplog.text
+
+
+@pytest.mark.parametrize("accuracy, recall, is_warned", [
+    (0.6, 0.125, True), (0.6, 0.9, True), (0.9, 0.3, True), (0.9, 0.9, False), (0.95, 0.6, False)])
+def test_a_model_that_hardly_beats_a_constant_answer_is_said(accuracy, recall, is_warned, caplog):
+    targets = np.repeat([0, 1, 2, 3], [20, 20, 55, 5])
+    training._warn_if_useless({"accuracy": accuracy, "keyword_recall": recall}, targets, LABELS)
+    assert ("always answering _unknown_ would give 55.0 %" in caplog.text) == is_warned
+
+
+def test_half_an_environment_of_torchrun_trains(configure, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert training.train(configure("training.epochs=1")).epochs == 1
+
+
+def write_heard(folder):
+    """Note what is heard from now on: a line for every clip, its epoch and its content; one file for a process."""
+    file = Path(folder, f"heard-{os.environ.get('RANK', 'alone')}.txt").open("a", buffering=1)
+    set_epoch, get = training.ClipDataset.set_epoch, training.ClipDataset.__getitems__
+
+    def note_epoch(self, epoch):
+        self.epoch = epoch
+        set_epoch(self, epoch)
+
+    def note_clips(self, indices):
+        batch = get(self, indices)
+        if self.passes > 1:  # those that are trained on
+            for clip in batch["input_values"]:
+                file.write(f"{self.epoch} {hashlib.md5(clip.numpy().tobytes()).hexdigest()}\n")
+        return batch
+
+    training.ClipDataset.set_epoch, training.ClipDataset.__getitems__ = note_epoch, note_clips
+    return lambda: setattr(training.ClipDataset, "set_epoch", set_epoch) or setattr(
+        training.ClipDataset, "__getitems__", get)
+
+
+WORKER = """
+import json, os, sys
+from pathlib import Path
+import tests.test_training as tests
+from kws import training
+from kws.config import load_config
+rank, folder = os.environ["RANK"], sys.argv[1]
+training.load_store = lambda _: tests.tone_store()
+training.kept_epoch = lambda rows, count: 1
+tests.write_heard(folder)
+build = training._build_trainer
+def build_interrupted(config, store):
+    trainer, progress = build(config, store)
+    trainer.add_callback(tests.Interrupt(22))
+    return trainer, progress
+config = load_config(Path(folder, "tones.yaml"), ["training.epochs=3", "training.min_epoch_steps=10",
+                     f"training.checkpoints={folder}/run-{rank}", f"training.model={folder}/model-{rank}"])
+training._build_trainer = build_interrupted
+try:
+    training.train(config)
+except KeyboardInterrupt:
+    open(f"{folder}/heard-{rank}.txt", "a").write("resumed\\n")
+training._build_trainer = build
+finish, weights = training._finish, []
+training._finish = lambda config, trainer, progress: weights.extend(
+    float(weight.double().sum()) for weight in trainer.accelerator.unwrap_model(trainer.model).state_dict().values()
+) or finish(config, trainer, progress)
+result = training.train(config, resume=True)
+json.dump([result.validation, result.epochs, weights], open(f"{folder}/result-{rank}.json", "w"))
+"""
+
+
+def test_two_processes_hear_what_one_hears_and_end_alike_without_a_common_disk(configure, tmp_path, monkeypatch):
+    """Interrupted in the second epoch and resumed there; epoch 1 is kept, which only the first process has."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    config = configure("training.epochs=3", "training.min_epoch_steps=10")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           str(tmp_path / "worker.py"), str(tmp_path)], capture_output=True, text=True,
+                          env=environment, timeout=280)
+    assert done.returncode == 0, done.stderr
+    undo = write_heard(tmp_path)
+    alone = training.train(config)
+    undo()
+    assert alone.epochs == 3
+    heard = (tmp_path / "heard-alone.txt").read_text().splitlines()
+    assert len({line[2:] for line in heard}) > 200  # 96 recordings, and other silence in every epoch and pass
+    together = []
+    for rank in "01":
+        first, _, rest = (tmp_path / f"heard-{rank}.txt").read_text().partition("resumed\n")
+        together += [line for line in first.splitlines() if line.startswith("0 ")] + rest.splitlines()
+    assert sorted(together) == sorted(heard)
+    assert all(sum(line.startswith(f"{epoch} ") for line in heard) == len(heard) / 3 for epoch in range(3))
+    results = [json.loads((tmp_path / f"result-{rank}.json").read_text()) for rank in "01"]
+    assert results[0] == results[1] and results[0][1] == 3
+    assert (tmp_path / "model-0").is_dir() and not (tmp_path / "model-1").exists()
 
 
 def test_nothing_to_resume_from_is_said(configure):

@@ -1,12 +1,12 @@
 """Which clips make an epoch or an evaluation: keywords whole, `_unknown_` evenly over its words, `_silence_` drawn."""
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from kws.data.noise import NoiseBank
 from kws.data.store import PreparedStore
@@ -28,8 +28,10 @@ class ClipDataset(Dataset):
         silence_gain_db: range of their level, drawn evenly in dB.
         seed: of every draw.
         left_out: words that are not drawn, to learn how a model answers words it never heard.
+        min_clips: an epoch goes through a smaller set as often as it takes to hear so many clips.
 
     Attributes:
+        passes: how often an epoch goes through the set; each time other `_unknown_` and `_silence_` clips are drawn.
         noise: the split's background, from which `_silence_` is drawn; None where there is none.
 
     Raises:
@@ -37,7 +39,8 @@ class ClipDataset(Dataset):
     """
 
     def __init__(self, store: PreparedStore, split: str, unknown_ratio: float | None, silence_ratio: float,
-                 silence_gain_db: tuple[float, float], seed: int, left_out: Sequence[str] = ()) -> None:
+                 silence_gain_db: tuple[float, float], seed: int, left_out: Sequence[str] = (),
+                 min_clips: int = 0) -> None:
         absent = sorted(set(left_out) - set(store.manifest["word"]))
         if absent:
             raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store",
@@ -53,17 +56,24 @@ class ClipDataset(Dataset):
         self.noise = NoiseBank.for_split(store, split, table.index.to_numpy())
         self._num_silence = round(silence_ratio * per_keyword) if self.noise else 0
         self._silence_gain_db = silence_gain_db
+        num_unknown = len(unknown) if self._num_unknown is None else self._num_unknown
+        self.passes = max(1, -(-min_clips // max(1, len(self._always) + num_unknown + self._num_silence)))
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the `_unknown_` and `_silence_` clips of an epoch; an epoch's draw is always the same."""
-        rng = np.random.default_rng([self._seed, epoch])
+        spoken, silence = zip(*(self._draw(np.random.default_rng([self._seed, epoch * self.passes + number]))
+                                for number in range(self.passes)))
+        self.rows, self._silence = np.concatenate(spoken), torch.cat(silence)
+        silence_ids = np.full(len(self._silence), self._label_set.index(SILENCE))
+        self.label_ids = np.concatenate([self._row_labels[self.rows], silence_ids])
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor]:
+        """Draw what one pass hears: rows of the store, and [count, T] windows of silence."""
         unknown = self._unknown.index.to_numpy() if self._num_unknown is None \
             else draw_evenly(self._unknown["word"], self._num_unknown, rng)
-        self.rows = np.concatenate([self._always, unknown])
-        self._silence = self._draw_silence(torch.Generator().manual_seed(int(rng.integers(2**62))))
-        silence = np.full(len(self._silence), self._label_set.index(SILENCE))
-        self.label_ids = np.concatenate([self._row_labels[self.rows], silence])
+        silence = self._draw_silence(torch.Generator().manual_seed(int(rng.integers(2**62))))
+        return np.concatenate([self._always, unknown]), silence
 
     def _draw_silence(self, generator: torch.Generator) -> torch.Tensor:
         """[count, T] windows of background noise at random levels."""
@@ -84,6 +94,39 @@ class ClipDataset(Dataset):
         waveforms[spoken] = self._waveforms[self.rows[positions[spoken]]] / np.float32(FULL_SCALE)
         waveforms[~spoken] = self._silence[positions[~spoken] - len(self.rows)]
         return {"input_values": torch.from_numpy(waveforms), "labels": torch.from_numpy(self.label_ids[positions])}
+
+
+class Batches(Sampler[list[int]]):
+    """An epoch's clips in random order, batch by batch; of several processes, each takes its share of every batch.
+
+    So several processes hear together what one would, in as many steps.
+
+    Args:
+        num_clips: N, of an epoch.
+        batch_size: clips of a batch, over all processes.
+        seed: of the order, which differs from epoch to epoch.
+        rank: of this process.
+        num_processes: that share the batches.
+    """
+
+    def __init__(self, num_clips: int, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1) -> None:
+        self._num_clips, self._seed, self._rank, self._num_processes = num_clips, seed, rank, num_processes
+        starts = range(batch_size, num_clips, batch_size)
+        # A rest of fewer clips than processes joins the batch before: nobody's share is empty.
+        self._starts = [start for start in starts if num_clips - start >= num_processes]
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is given."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._starts) + 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._num_clips)
+        for batch in np.split(order, self._starts):
+            yield batch[self._rank::self._num_processes].tolist()
 
 
 def draw_evenly(words: pd.Series, count: int, rng: np.random.Generator) -> np.ndarray:

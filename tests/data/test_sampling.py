@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kws.data.sampling import ClipDataset, draw_evenly
+from kws.data.sampling import Batches, ClipDataset, draw_evenly
 from kws.data.store import PreparedStore
 from kws.errors import DataError
 from kws.labels import SILENCE, UNKNOWN, LabelSet
@@ -113,3 +113,32 @@ def test_clips_of_a_word_repeat_only_after_all_of_them_came():
 
 def test_nothing_to_draw_from_gives_nothing():
     assert len(draw_evenly(pd.Series([], dtype=str), 5, np.random.default_rng(0))) == 0
+
+
+def test_a_small_set_fills_an_epoch_in_several_passes(store):
+    once, thrice = dataset(store), ClipDataset(store, "training", 1.0, 0.5, (-20.0, 0.0), 0, min_clips=160)
+    assert (once.passes, thrice.passes, len(thrice)) == (1, 3, 3 * len(once))
+    assert counts(thrice) == {label: 3 * count for label, count in counts(once).items()}
+    batch = thrice.__getitems__(range(len(thrice)))
+    silence = batch["input_values"][batch["labels"] == LABELS.index(SILENCE)]
+    assert len({clip.numpy().tobytes() for clip in silence}) == 33  # every pass draws its own
+    before = thrice.rows.copy()
+    thrice.set_epoch(1)
+    assert not np.array_equal(before, thrice.rows)
+
+
+@pytest.mark.parametrize("num_clips, batch_size", [(78, 16), (80, 16), (81, 16), (83, 40), (5, 64), (33, 16)])
+@pytest.mark.parametrize("num_processes", [2, 3])
+def test_processes_share_the_batches_of_one(num_clips, batch_size, num_processes):
+    alone = Batches(num_clips, batch_size, seed=3)
+    shares = [Batches(num_clips, batch_size, 3, rank, num_processes) for rank in range(num_processes)]
+    orders = []
+    for epoch in range(3):
+        for batches in (alone, *shares):
+            batches.set_epoch(epoch)
+        whole, parts = list(alone), [list(share) for share in shares]
+        assert len({*map(len, shares), *map(len, parts)}) == 1  # they meet after every batch
+        assert sorted(sum((sum(part, []) for part in parts), [])) == sorted(sum(whole, [])) == list(range(num_clips))
+        assert all(clips for part in parts for clips in part) and len(whole) == len(alone)
+        orders.append(sum(whole, []))
+    assert orders[0] != orders[1] != orders[2]
