@@ -276,7 +276,7 @@ def _crc16_shift(level: int) -> np.ndarray:
 
 
 class _Mp3Frame(NamedTuple):
-    """Walk the frames, and state their number where readers look for it: in a first frame without sound."""
+    """kind: what all frames of a file share (version, layer, rate); length: bytes; tag: where a Xing header is."""
 
     kind: tuple[int, int, int]
     length: int

@@ -86,3 +86,9 @@ def test_worst_mistakes_come_surest_first_and_hold_no_right_answer():
     assert (rows[worst].argmax(axis=1) != targets[worst]).all()
     assert (np.diff(rows[worst].max(axis=1)) <= 0).all()
     assert len(metrics.worst_mistakes(targets, np.eye(4)[targets], 5)) == 0
+
+
+def test_the_threshold_is_one_that_can_be_used():
+    """False keywords with a confidence of 1 would need one above 1."""
+    point = metrics.threshold_for_false_accepts(np.array([0, 1, 2, 3]), np.eye(4)[[0, 1, 0, 1]], LABELS, 0.0)
+    assert (point.threshold, point.false_accept_rate, point.recall) == (1.0, 1.0, 1.0)
