@@ -75,8 +75,9 @@ def test_flac_of_unknown_length_is_read_to_its_end(noise, wav_bytes, subtype, ch
     recording = decode_recording(stated(content, 0), 16000)
     assert recording.num_samples == rate
     np.testing.assert_array_equal(recording.waveform, decode(content, 16000))
-    for wrong in (stated(content, 0)[:-1], stated(content, 0)[:-500], stated(content, 0) + b"x", content + b"junk",
-    (b"\x1f\x8b\x08" + bytes(99), "gzip"), (b"\0\0\0\x20ftypM4A " + bytes(99), "m4a"), (b"caff" + bytes(99), "CAF"),
+    untold = stated(content, 0)
+    for wrong in (untold[:-1], untold[:-500], untold + b"x", content + b"junk", stated(content, rate - 1),
+                  stated(content, rate + 1), stated(content, 10), stated(content, 2**36 - 1)):
         assert code_of(wrong) == "truncated_audio"
 
 
@@ -128,7 +129,8 @@ def test_mp3_is_decoded_to_its_end_whatever_its_first_frame_states(noise, wav_by
 
 
 @pytest.mark.parametrize("content, kind", [
-    (b"\x1f\x8b\x08" + bytes(99), "gzip"), (b"\0\0\0\x20ftypM4A " + bytes(99), "m4a"), (b"caff" + bytes(99), "CAF"),
+    (b"\x1f\x8b\x08" + bytes(99), "gzip"), (b"\0\0\0\x20ftypM4A " + bytes(99), "m4a"),
+    (b"caff" + bytes(99), "CAF"),
     (b"\x1aE\xdf\xa3" + bytes(99), "WebM"), (b"RF64" + bytes(99), "RF64"), (b"PK\3\4" + bytes(99), "ZIP"),
 ])
 def test_what_is_not_read_is_named(content, kind):
