@@ -254,12 +254,11 @@ def _crc8(content: bytes) -> int:
 
 def _crc16(content: bytes) -> int:
     """Polynomial x^16 + x^15 + x^2 + 1: of every byte by itself, then of neighbours together, in log2(n) steps."""
-    states = _crc16_shift(0)[np.frombuffer(content, np.uint8).astype(np.uint16) << 8]
-    level = 0
-    while len(states) > 1:
-        states = np.pad(states, (len(states) % 2, 0))  # zeros in front change nothing
+    states = np.zeros(1 << (len(content) - 1).bit_length(), np.uint16)  # zeros in front change nothing
+    states[-len(content):] = np.frombuffer(content, np.uint8)
+    states = _crc16_shift(0)[states << 8]
+    for level in range(len(states).bit_length() - 1):
         states = _crc16_shift(level)[states[::2]] ^ states[1::2]
-        level += 1
     return int(states[0])
 
 
@@ -276,7 +275,7 @@ def _crc16_shift(level: int) -> np.ndarray:
 
 
 class _Mp3Frame(NamedTuple):
-    """Walk the frames, and state their number where readers look for it: in a first frame without sound."""
+    """kind: what all frames of a file share (version, layer, rate); length: bytes; tag: where a Xing header is."""
 
     kind: tuple[int, int, int]
     length: int

@@ -105,8 +105,10 @@ class KwsFeatureExtractor(SequenceFeatureExtractor):
         """
         if sampling_rate not in (None, self.sampling_rate):
             raise ValueError(f"sampling_rate: found {sampling_rate} Hz; expected {self.sampling_rate} Hz")
-        single = not isinstance(raw_speech, (list, tuple)) and np.ndim(raw_speech) == 1 or (
-            isinstance(raw_speech, (list, tuple)) and len(raw_speech) > 0 and np.ndim(raw_speech[0]) == 0)
+        if not isinstance(raw_speech, (list, tuple)):
+            raw_speech = np.asarray(raw_speech)
+        is_flat = isinstance(raw_speech, np.ndarray) and raw_speech.ndim < 2
+        single = is_flat or len(raw_speech) > 0 and np.ndim(raw_speech[0]) == 0
         waveforms = [np.asarray(waveform, dtype=np.float32) for waveform in ([raw_speech] if single else raw_speech)]
         if not waveforms or any(waveform.ndim != 1 for waveform in waveforms):
             shapes = sorted({waveform.shape for waveform in waveforms})

@@ -26,6 +26,7 @@ from kws.cli import available_cores
 from kws.config import Config
 from kws.data.noise import NoiseBank
 from kws.data.sampling import Batches, ClipDataset
+from kws.data.split import TRAINING, VALIDATION
 from kws.data.store import PreparedStore, load_store
 from kws.distillation import Teachers
 from kws.distributed import Processes, forget_others, processes
@@ -238,12 +239,12 @@ def _load_matching_store(config: Config) -> PreparedStore:
 
 def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Progress]:
     settings, training = config.data, config.training
-    clips = ClipDataset(store, "training", settings.unknown_ratio, settings.silence_ratio, settings.silence_gain_db,
+    clips = ClipDataset(store, TRAINING, settings.unknown_ratio, settings.silence_ratio, settings.silence_gain_db,
                         config.seed, settings.left_out, training.min_epoch_steps * training.batch_size)
     if clips.passes > 1:
         logger.info("%d training clips are few: an epoch goes through them %d times, for training.min_epoch_steps = %d",
                     len(clips) // clips.passes, clips.passes, training.min_epoch_steps)
-    validation = ClipDataset(store, "validation", None, settings.silence_ratio, settings.silence_gain_db, config.seed)
+    validation = ClipDataset(store, VALIDATION, None, settings.silence_ratio, settings.silence_gain_db, config.seed)
     progress = Progress(len(clips))
     trainer = KwsTrainer(
         model=_build_model(config, store.labels), args=_training_arguments(config),

@@ -44,14 +44,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     store = prepared_store(config.data.prepared, args.int8)
     clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \
-        clips_of(store, "validation")
+        clips_of(store, VALIDATION)
     result = export(args.model, clips)
     print(f"{result.path}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
           f"PyTorch's on {result.clips:,} clips")
     if args.int8 and store is not None:
         from kws.quantize import quantize
 
-        for measured in quantize(args.model, clips_of(store, "training")[0], clips, targets):
+        for measured in quantize(args.model, clips_of(store, TRAINING)[0], clips, targets):
             print(f"{measured.path}: {measured.num_bytes / 1024:,.0f} kB, validation accuracy {measured.accuracy:.2%}, "
                   f"{measured.clips_per_second:,.0f} clips/s on one thread")
     log_export(config, args.model)

@@ -16,6 +16,7 @@ from typing import Optional, Sequence
 
 from kws.atomic import atomic_file
 from kws.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
+from kws.errors import DataError
 from kws.listing import list_rows
 from kws.load import run
 from kws.plots import load_figure
@@ -42,6 +43,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     recordings = list_rows(args.recordings)
+    if not recordings.count:
+        raise DataError(f"{args.recordings}: no rows; expected recordings to send", "no_input")
     every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
     bodies = [row.location.read_bytes() for row in every]
     headers = {"Authorization": f"Bearer {args.token}"} if args.token else None

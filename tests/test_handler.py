@@ -1,12 +1,14 @@
 """The handler as TorchServe loads and calls it: from the unpacked archive, with TorchServe's context and metrics."""
 import ast
 import base64
+import gzip
 import io
 import json
 import logging
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -143,6 +145,73 @@ def wav_of(samples, file_format="WAV", subtype=None, rate=16000):
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=file_format, subtype=subtype)
     return file.getvalue()
+
+
+def test_data_urls_and_either_base64_alphabet_are_read(service, wavs, wav_bytes, noise):
+    wav = wav_bytes(noise(3, 0.7101))
+    safe = base64.urlsafe_b64encode(wav).decode()
+    assert {"-", "_", "="} <= set(safe), "the test needs them"
+    url = f"data:audio/wav;base64,{encoded(wav)}"
+    rows = [{"body": {"data": text}} for text in (safe, safe.rstrip("="), encoded(wav).rstrip("="), url,
+                                                  url.replace("+", "%2B"), f"data:audio/wav;base64,{safe}")]
+    rows += [{"body": bytearray(url.encode())}, {"body": url}, {"data": bytearray(url.encode())}]
+    (_, expected), *answers = service({"body": bytearray(wav)}, *rows)
+    assert [status for status, _ in answers] == [200] * len(rows)
+    assert all(document["confidences"] == pytest.approx(expected["confidences"], abs=1e-6) for _, document in answers)
+
+
+def test_gzip_is_named(service, wavs):
+    (status, document), = service({"body": bytearray(gzip.compress(wavs[0]))})
+    assert (status, document["error"]["code"]) == (415, "unsupported_audio") and "gzip" in document["error"]["message"]
+
+
+def chunk(name, content):
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def disagreeing(wav):
+    """Files whose chunks one parser reads and another refuses, as (bytes, whether their samples are plain to see)."""
+    form, content = wav[12:36], wav[36:]
+
+    def riff(*parts):
+        return b"RIFF" + struct.pack("<I", 4 + sum(map(len, parts))) + b"WAVE" + b"".join(parts)
+    return [(riff(form, chunk(b"PEAK", b"\xff" * 3), content), True),
+            (riff(form, chunk(b"\xff\xfe\x01\x02", b"abcd"), content), True),
+            (riff(form, chunk(b"fact", b""), content), True), (riff(form, chunk(b"cue ", b"\xff" * 9), content), True),
+            (riff(chunk(b"fmt ", form[8:20]), content), False), (riff(content), False)]
+
+
+def test_files_on_which_parsers_disagree_touch_no_neighbour(service, wavs):
+    odd = disagreeing(wavs[0])
+    answers = service(*({"body": bytearray(content)} for bad, _ in odd for content in (bad, wavs[1])))
+    assert {status for status, _ in answers[1::2]} == {200}
+    assert [status == 200 for status, _ in answers[::2]] == [readable for _, readable in odd]
+    (_, expected), = service({"body": bytearray(wavs[0])})
+    assert answers[0][1]["confidences"] == pytest.approx(expected["confidences"], abs=1e-6)
+
+
+def test_what_nobody_foresaw_is_the_answer_of_the_one_who_sent_it(service, wavs, monkeypatch, caplog):
+    spotter = service.handle.__self__._spotter
+    classify = spotter.classify
+
+    def fragile(clips, threshold):
+        if any(b"unforeseen" in clip for clip in clips):
+            raise ZeroDivisionError("secret")
+        return classify(clips, threshold)
+    monkeypatch.setattr(spotter, "classify", fragile)
+    answers = service(*({"body": bytearray(content)} for content in (wavs[0], b"unforeseen", wavs[1])))
+    assert [status for status, _ in answers] == [200, 500, 200]
+    assert answers[1][1]["error"]["code"] == "internal_error" and "secret" not in str(answers[1])
+    assert "secret" in caplog.text
+
+
+def test_seconds_of_audio_are_those_decoded(service, wavs, caplog):
+    picture = b"ID3\4\0\0\0\x10\0\0" + bytes(2**18)  # a library took it for 16 s of sound
+    mp3 = picture + wav_of(np.zeros(16000), "MP3")
+    with caplog.at_level(logging.INFO):
+        (status, _), = service({"body": bytearray(mp3)})
+    seconds, = re.findall(r"kws_audio_seconds_total\.\S+?:(\S+?)\|", caplog.text)
+    assert status == 200 and float(seconds) == pytest.approx(1.0, abs=0.1)
 
 
 def bad_rows(wav):

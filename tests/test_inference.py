@@ -177,3 +177,39 @@ def test_the_road_is_decode_fit_logits_decide(exported, real_speech):
         logits = spotter._runtime.logits(fit(decode(path, 16000), 16000)[None]).astype(np.float64)[0]
         expected = np.exp(logits) / np.exp(logits).sum()
         assert list(spotter(path).confidences.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_arrays_obey_the_rule_of_files_about_scale(spotter, noise):
+    loud = noise(0, 1.0)
+    answers = spotter([(20000 * loud).astype(np.float32), 20000 * loud.astype(np.float64), 3 * loud, loud + 0.5])
+    assert [getattr(answer, "code", "heard") for answer in answers] == ["bad_samples", "bad_samples", "heard", "heard"]
+    assert "-1..1" in str(answers[0])
+
+
+def test_tensors_and_buffers_are_heard(spotter, wav, noise):
+    torch = pytest.importorskip("torch")
+    waveform = noise(0, 1.0)
+    content = wav("a.wav", waveform).read_bytes()
+    assert spotter(torch.from_numpy(waveform)) == spotter(waveform)
+    assert spotter(memoryview(content)) == spotter(content)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5, 7, {}, object(), open, np.float32(0.5), np.zeros(()), np.zeros((1, 9)),
+                                  [0.1]])
+def test_what_is_no_clip_is_told_in_one_line(spotter, clip, noise):
+    bad, good = spotter([clip, noise(0, 1.0)])
+    assert isinstance(bad, AudioError) and len(str(bad)) < 300 and "expected" in str(bad) and good.label == "yes"
+
+
+def test_a_tensor_that_is_no_array_is_told_in_one_line(spotter):
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.zeros(9, requires_grad=True), torch.zeros(9, dtype=torch.bfloat16),
+                   torch.zeros(9, device="meta")):
+        with pytest.raises(AudioError) as caught:
+            spotter(tensor)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_an_answer_knows_how_much_was_decoded(spotter, noise, wav):
+    assert spotter(noise(0, 2.5)).seconds == 2.5
+    assert spotter(wav("a.wav", noise(0, 0.7, 8000), 8000)).seconds == pytest.approx(0.7, abs=1e-3)

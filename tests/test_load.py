@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,3 +60,10 @@ def test_percentiles_are_of_all_requests_failed_ones_too():
     summary = Load(10.0, np.arange(4) / 10, np.array([1.0, 2.0, 3.0, 4.0]), outcomes).summary()
     assert summary["p50_ms"] == 2.5 and summary["max_ms"] == 4.0 and summary["failures"] == {"503": 1}
     assert summary["answers_per_second"] == pytest.approx(4 / 0.304, abs=0.1)
+
+
+def test_an_empty_manifest_is_no_load(tmp_path):
+    (tmp_path / "empty.csv").write_text("path\n")
+    done = subprocess.run([sys.executable, str(Path(__file__).parents[1] / "scripts/load_test.py"),
+                           str(tmp_path / "empty.csv"), "--url", "http://127.0.0.1:9/"], capture_output=True, text=True)
+    assert done.returncode == 2 and "no rows" in done.stderr and "internal" not in done.stderr

@@ -93,3 +93,9 @@ def test_keyword_recall_weighs_keywords_alike_and_no_other_label():
     assert metrics.keyword_recall(targets, predicted, num_keywords=2) == pytest.approx(0.375)
     assert metrics.keyword_recall(np.array([2, 0]), np.array([0, 0]), num_keywords=2) == 1.0
     assert metrics.keyword_recall(np.array([2]), np.array([0]), num_keywords=2) == 0.0
+
+
+def test_the_threshold_is_one_that_can_be_used():
+    """False keywords with a confidence of 1 would need one above 1."""
+    point = metrics.threshold_for_false_accepts(np.array([0, 1, 2, 3]), np.eye(4)[[0, 1, 0, 1]], LABELS, 0.0)
+    assert (point.threshold, point.false_accept_rate, point.recall) == (1.0, 1.0, 1.0)

@@ -82,6 +82,19 @@ def test_the_extractor_refuses_other_rates_and_channels(folder):
         extractor([np.zeros((10, 2))])
 
 
+def test_the_extractor_takes_tensors_and_lists_of_numbers(folder):
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    waveform = np.random.default_rng(0).normal(size=12000).astype(np.float32)
+    expected = extractor(waveform)["input_values"]
+    for same in (torch.from_numpy(waveform), torch.from_numpy(waveform)[None], waveform[None], [waveform.tolist()],
+                 waveform.tolist(), [torch.from_numpy(waveform)]):
+        np.testing.assert_array_equal(extractor(same)["input_values"], expected)
+    for wrong in ([], torch.zeros(2, 3, 12000), np.zeros((1000, 2, 2)), 0.5, torch.tensor(0.5)):
+        with pytest.raises(ValueError) as caught:
+            extractor(wrong)
+        assert len(str(caught.value)) < 200
+
+
 PIPELINE = """
 import sys
 {imports}

@@ -9,12 +9,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from kws.data.babble import crowds
 from kws.data.machines import sounds
+from kws.data.split import TESTING, TRAINING, VALIDATION
 from kws.data.store import PreparedStore
 from kws.window import FULL_SCALE
 
 # Each split hears its own part of every background recording, so that silence is held out as speech is.
-PARTS = {"training": (0.0, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
-
+PARTS = {TRAINING: (0.0, 0.8), VALIDATION: (0.8, 0.9), TESTING: (0.9, 1.0)}
 
 
 class NoiseBank:
@@ -53,7 +53,7 @@ class NoiseBank:
         recordings = [part for part in parts if len(part)]
         if not recordings:
             return None
-        if split == "training":
+        if split == TRAINING:
             recordings += sounds(store.sample_rate) + crowds(store.waveforms, speech)
         return cls(recordings, store.waveforms.shape[1])
 

@@ -15,7 +15,6 @@ from kws.labels import SILENCE, UNKNOWN
 from kws.window import FULL_SCALE
 
 
-
 class ClipDataset(Dataset):
     """A split as a `torch` dataset of labelled windows; equal for equal seeds.
 

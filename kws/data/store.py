@@ -1,9 +1,9 @@
 """The prepared store: every clip decoded, checked, cut to the model's window, and memory-mapped from then on.
 
-    manifest/     one row per clip: where it comes from and what it is (a Hugging Face dataset, for `load_from_disk`)
-    clips.s16     the clips in the same order, [N, T] int16, little-endian, nothing else
-    noise.s16     the background recordings likewise, [T'] each, one after the other
-    store.json    sample rate, window, labels, length of each background recording, format and a digest over all that
+manifest/     one row per clip: where it comes from and what it is (a Hugging Face dataset, for `load_from_disk`)
+clips.s16     the clips in the same order, [N, T] int16, little-endian, nothing else
+noise.s16     the background recordings likewise, [T'] each, one after the other
+store.json    sample rate, window, labels, length of each background recording, format and a digest over all that
 """
 from __future__ import annotations
 
@@ -94,8 +94,9 @@ def write_index(folder: Path, manifest: pd.DataFrame, noise: pd.DataFrame, label
     check_manifest(manifest, labels, "manifest")
     disable_progress_bars()  # of `datasets`, for this process: there is one shard
     Dataset.from_pandas(manifest, preserve_index=False).save_to_disk(folder / MANIFEST_FOLDER)
+    recordings = noise[["path", "sha256", "num_samples"]].to_dict("records")
     index: dict[str, Any] = {"format": _FORMAT, "sample_rate": sample_rate, "num_samples": num_samples,
-                             "labels": list(labels), "noise": noise[["path", "sha256", "num_samples"]].to_dict("records")}
+                             "labels": list(labels), "noise": recordings}
     index["digest"] = _digest(index, manifest)
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return str(index["digest"])

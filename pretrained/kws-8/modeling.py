@@ -98,17 +98,21 @@ class KwsFeatureExtractor(SequenceFeatureExtractor):
 
     def __call__(self, raw_speech: Union[np.ndarray, Sequence[np.ndarray]], sampling_rate: Optional[int] = None,
                  return_tensors: Optional[str] = None, **kwargs: Any) -> BatchFeature:
-        """[T'] or a list of them -> `input_values` [B, T] float32.
+        """[T'], [B, T'] or a list of [T'], as arrays, tensors or lists of numbers -> `input_values` [B, T] float32.
 
         Raises:
             ValueError: if `sampling_rate` is not the model's, or a waveform is not one-dimensional.
         """
         if sampling_rate not in (None, self.sampling_rate):
             raise ValueError(f"sampling_rate: found {sampling_rate} Hz; expected {self.sampling_rate} Hz")
-        single = isinstance(raw_speech, np.ndarray) and raw_speech.ndim == 1
+        if not isinstance(raw_speech, (list, tuple)):
+            raw_speech = np.asarray(raw_speech)
+        is_flat = isinstance(raw_speech, np.ndarray) and raw_speech.ndim < 2
+        single = is_flat or len(raw_speech) > 0 and np.ndim(raw_speech[0]) == 0
         waveforms = [np.asarray(waveform, dtype=np.float32) for waveform in ([raw_speech] if single else raw_speech)]
-        if any(waveform.ndim != 1 for waveform in waveforms):
-            raise ValueError(f"found shapes {[waveform.shape for waveform in waveforms]}; expected mono waveforms [T]")
+        if not waveforms or any(waveform.ndim != 1 for waveform in waveforms):
+            shapes = sorted({waveform.shape for waveform in waveforms})
+            raise ValueError(f"found {len(waveforms)} arrays of shapes {shapes[:4]}; expected mono waveforms [T]")
         windows = np.stack([fit(waveform, self.num_samples) for waveform in waveforms])
         return BatchFeature({"input_values": windows}, tensor_type=return_tensors)
 

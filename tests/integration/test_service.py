@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -101,7 +102,7 @@ class Server:
             try:
                 if requests.post(self.predictions, data=wav, headers=headers, timeout=20).status_code == 200:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 pass
             time.sleep(0.2)
         raise AssertionError(f"no answer at {self.predictions}")
@@ -237,6 +238,45 @@ def test_bad_requests_are_refused_with_a_reason(service, wavs, name, body, heade
 def test_a_wrong_content_type_does_not_matter(service, wavs, content_type):
     answer = requests.post(service.predictions, data=wavs["no"], headers={"Content-Type": content_type}, timeout=30)
     assert answer.json()["label"] == "no"
+
+
+def chunk(name, content):
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def disagreeing(wav):
+    """Files whose chunks one parser reads and another refuses; all but the last two hold all that is needed."""
+    form, samples = wav[12:36], wav[36:]
+    floats = np.frombuffer(wav[44:], "<i2") / np.float32(32768)
+    form_of_floats = chunk(b"fmt ", struct.pack("<HHIIHH", 3, 1, 16000, 64000, 4, 32))
+    parts = [(form, chunk(b"PEAK", b"\xff" * 3), samples), (form, chunk(b"\xff\xfe\1\2", b"abcd"), samples),
+             (form_of_floats, chunk(b"fact", b""), chunk(b"data", floats.tobytes())),
+             (form_of_floats, chunk(b"PEAK", b"\xff" * 16), chunk(b"data", floats.tobytes())),
+             (form, chunk(b"cue ", b"\xff" * 8), samples), (chunk(b"fmt ", form[8:20]), samples), (samples,)]
+    return [b"RIFF" + struct.pack("<I", 4 + sum(map(len, part))) + b"WAVE" + b"".join(part) for part in parts]
+
+
+def test_files_on_which_parsers_disagree_fail_no_neighbour(service, wavs):
+    odd, count = disagreeing(wavs["yes"]), 10_000 if FULL else 640
+    bodies = [odd[number // 20 % len(odd)] if number % 20 == 0 else wavs["no"] for number in range(count)]
+    with ThreadPoolExecutor(16) as pool, requests.Session() as session:
+        answers = list(pool.map(lambda body: session.post(service.predictions, data=body, timeout=30), bodies))
+    assert {answer.status_code for answer, body in zip(answers, bodies) if body is wavs["no"]} == {200}
+    assert {answer.json()["label"] for answer, body in zip(answers, bodies) if body is wavs["no"]} == {"no"}
+    for answer, body in zip(answers[::20], bodies[::20]):
+        expected = (415, "unsupported_audio") if body in odd[-2:] else (200, "yes")
+        document = answer.json()
+        assert (answer.status_code, document.get("label") or document["error"]["code"]) == expected
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
+def test_a_form_with_two_files_of_one_name_is_refused(service, wavs, tmp_path):
+    for label, wav in wavs.items():
+        (tmp_path / f"{label}.wav").write_bytes(wav)
+    yes, no = (f"data=@{tmp_path / label}.wav" for label in ("yes", "no"))
+    status, document = curl("-F", yes, "-F", no, service.predictions)
+    assert (status, document["error"]["code"]) == (400, "several_files")
+    assert curl("-F", yes, "-F", "top_k=2", "-F", "threshold=0.1", service.predictions)[1]["label"] == "yes"
 
 
 def test_models_can_be_asked_about_but_not_changed(service):
