@@ -40,6 +40,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     start_logging(args.verbose)
     config = load_config(args.config, args.set)
     from kws.export import export  # after the arguments are known to be good: importing it takes seconds
+    from kws.data.split import TRAINING, VALIDATION
     from kws.tracking import log_export
 
     store = prepared_store(config.data.prepared, args.int8)

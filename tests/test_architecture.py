@@ -178,7 +178,8 @@ def test_there_is_one_way_to_do_it(name):
     assert users(SOURCES, name) == ONE_WAY[name]
 
 
-@pytest.mark.parametrize("path", ["kws/metrics.py", "kws/data/split.py", "scripts/evaluate.py", "torchserve/handler.py"])
+@pytest.mark.parametrize("path", ["kws/metrics.py", "kws/data/split.py", "scripts/evaluate.py",
+                                  "torchserve/handler.py"])
 @pytest.mark.parametrize("name", ONE_WAY)
 def test_a_second_way_is_seen(path, name):
     _, module, function = name.split(".")

@@ -13,7 +13,6 @@ import pytest
 import soundfile
 
 from kws.audio import Limits, decode
-from kws.data import prepare as prepare_module
 from kws.data.layout import SPEAKER_PATTERN
 from kws.data.prepare import RejectedData, prepare
 from kws.data.store import load_store

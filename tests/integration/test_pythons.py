@@ -43,7 +43,8 @@ def test_the_wing_labels_recordings(version, tmp_path, noise, wav_bytes):
     tables = tmp_path / "here.csv", tmp_path / "there.csv"
     arguments = ["--input_path", str(clips), "--model", str(ROOT / "pretrained/kws-8"), "--output_path"]
     assert guard(main, [*arguments, str(tables[0])]) == 3
-    done = subprocess.run([python, "-m", "kws.predict", *arguments, tables[1]], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([python, "-m", "kws.predict", *arguments, tables[1]], cwd=ROOT, capture_output=True,
+                          text=True)
     assert done.returncode == 3 and "9 rows, 1 errors" in done.stdout, done.stderr
     here, there = (list(csv.DictReader(table.open())) for table in tables)
     for expected, found in zip(here, there):
