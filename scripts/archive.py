@@ -22,7 +22,7 @@ from kws.runtime import STATE_FILE, TRAINED, default_model
 TORCHSERVE = Path(__file__).resolve().parents[1] / "torchserve"
 FILES = ("config.json", "model.safetensors", "model.onnx")
 MODULES = ("__init__", "errors", "labels", "window", "atomic", "formats", "audio", "postprocess", "runtime",
-           "inference",            "features", "broadcast_residual", "network", "modeling")  # the last four for `runtime: torch`
+           "inference", "features", "broadcast_residual", "network", "modeling")  # the last four for `runtime: torch`
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
