@@ -4,7 +4,7 @@ VENV := .venv
 RECORDINGS ?= data
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-PRETRAINED := pretrained/kws-8
+PRETRAINED := kws/pretrained/kws-8
 REAL ?= data-real
 IMAGE ?= kws:v1
 export HF_HUB_OFFLINE := 1
@@ -51,10 +51,9 @@ export: setup  ## add to the trained model what runs without PyTorch
 registered: setup
 	$(RUN) scripts/fetch_model.py $(REGISTERED) $(MODEL)
 
-image: MODEL ?= $(or $(wildcard models/kws),$(PRETRAINED))
-image:  ## build the Docker image around the exported model; around the shipped one where none was trained
-	@echo "the image answers with $(MODEL)"
-	@test -f $(MODEL)/model.onnx || { echo "$(MODEL)/model.onnx: no such file; make train or make export makes it" >&2; exit 2; }
+image: MODEL ?= models/kws
+image:  ## build the Docker image around models/kws, or around the shipped model where none was trained
+	@test ! -e $(MODEL) -o -f $(MODEL)/model.onnx || { echo "$(MODEL)/model.onnx: no such file; make export makes it" >&2; exit 2; }
 	docker build -f docker/Dockerfile -t $(IMAGE) --build-arg MODEL=$(MODEL) $(DOCKER_BUILD_ARGS) .
 
 mar: setup  ## pack the exported model, or the shipped one, for TorchServe

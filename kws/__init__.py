@@ -10,8 +10,8 @@ Waveforms are float32 in -1..1, mono, at the model's sample rate unless said oth
 `waveforms` is [B, T].
 """
 
-from kws.inference import KeywordSpotter
-from kws.postprocess import Prediction
+from kws.inference.decision import Prediction
+from kws.inference.spotter import KeywordSpotter
 
 __version__ = "0.1.0"
 __all__ = ["KeywordSpotter", "Prediction"]

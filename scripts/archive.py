@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import kws
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.commands.cli import EXIT_OK, TRAINED, add_verbosity, chosen_model, guard, start_logging
 from kws.errors import ModelError
-from kws.runtime import STATE_FILE, TRAINED, default_model
+from kws.model.folder import CONFIG_FILE, ONNX_FILE, STATE_FILE, WEIGHTS_FILE
 
 TORCHSERVE = Path(__file__).resolve().parents[1] / "torchserve"
-FILES = ("config.json", "model.safetensors", "model.onnx")
-MODULES = ("__init__", "errors", "labels", "window", "atomic", "formats", "audio", "postprocess", "runtime",
-           "inference", "features", "broadcast_residual", "network", "modeling")  # the last four for `runtime: torch`
+FILES = (CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE)
+LEFT_OUT = shutil.ignore_patterns("pretrained", "__pycache__")  # of the package
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -50,9 +49,7 @@ def archive(model: Path, output: Path, version: str) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as scratch:  # the archiver clears $TMPDIR/kws, whatever it is
         content = Path(scratch) / "content"
-        (content / "kws").mkdir(parents=True)
-        for name in MODULES:
-            shutil.copy(Path(kws.__file__).with_name(f"{name}.py"), content / "kws")
+        shutil.copytree(Path(kws.__file__).parent, content / "kws", ignore=LEFT_OUT)
         for name in FILES:
             shutil.copy(model / name, content)
         subprocess.run(
@@ -70,7 +67,7 @@ def state_file(model: Path, scratch: Path) -> Path:
     import torch
     from safetensors.torch import load_file
 
-    torch.save(load_file(model / "model.safetensors"), scratch / STATE_FILE)
+    torch.save(load_file(model / WEIGHTS_FILE), scratch / STATE_FILE)
     return scratch / STATE_FILE
 
 
@@ -78,7 +75,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Pack, and print what was written."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    path = archive(args.model or default_model(), args.output, args.version)
+    path = archive(chosen_model(args.model), args.output, args.version)
     print(f"{path}: {path.stat().st_size / 1024:,.0f} kB, version {args.version}")
     return EXIT_OK
 

@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
-from kws.architecture import load_architecture
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.config import Config, load_config
-from kws.runtime import PRETRAINED, TRAINED, default_model
-from kws.window import FULL_SCALE
+from kws.commands.cli import EXIT_OK, TRAINED, add_verbosity, chosen_model, guard, start_logging
+from kws.config.architecture import load_architecture
+from kws.config.sections import Config, load_config
+from kws.model.folder import SHIPPED
+from kws.model.window import FULL_SCALE
 
 if TYPE_CHECKING:
-    from kws.modeling import KwsForAudioClassification
+    from kws.model.modeling import KwsForAudioClassification
 
 _REPEATS, _CALLS = 5, 300
 _BATCH_SIZE = 100
@@ -69,7 +69,7 @@ def measure_features(config: Config, num_clips: int) -> None:
     import numpy as np
     import torch
 
-    from kws.features import LogMel
+    from kws.model.features import LogMel
 
     rate, settings = config.data.sample_rate, config.features
     waveforms = 0.1 * torch.randn(num_clips, config.data.num_samples, generator=torch.Generator().manual_seed(0))
@@ -108,8 +108,8 @@ def architectures() -> list[Path]:
 
 def untrained_model(config: Config, architecture: Path) -> KwsForAudioClassification:
     """Build a model of the configured task with the network of an architecture file."""
-    from kws.labels import LabelSet
-    from kws.modeling import build_model
+    from kws.model.labels import LabelSet
+    from kws.model.modeling import build_model
 
     return build_model(LabelSet.from_keywords(config.data.keywords).names, config.data.sample_rate,
                        config.data.num_samples, config.features.model_dump(),
@@ -120,7 +120,7 @@ def training_step(config: Config, model: KwsForAudioClassification) -> Callable[
     """Return what optimises the model on one batch, as training does."""
     import torch
 
-    from kws.augment import Augmenter
+    from kws.training.augment import Augmenter
 
     generator = torch.Generator().manual_seed(0)
     waveforms, noise = 0.1 * torch.randn(2, _BATCH_SIZE, config.data.num_samples, generator=generator)
@@ -149,13 +149,14 @@ def measure_models(config: Config) -> None:
     import numpy as np
     from transformers.utils.logging import disable_progress_bar
 
-    from kws.export import export
-    from kws.inference import BATCH_SIZE
-    from kws.quantize import write_int8
-    from kws.runtime import INT8_FILE, OnnxRuntime
+    from kws.export.quantize import write_int8
+    from kws.export.to_onnx import export
+    from kws.inference.runtime import OnnxRuntime
+    from kws.inference.spotter import BATCH_SIZE
+    from kws.model.folder import INT8_FILE
 
     disable_progress_bar()  # of transformers, for every file it writes
-    shipped = json.loads((PRETRAINED / "config.json").read_text(encoding="utf-8"))["architecture"]
+    shipped = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))["architecture"]
     noise = np.random.default_rng(0).normal(0, 3000, (BATCH_SIZE, config.data.num_samples)).astype(np.int16)
     batch = noise.astype(np.float32) / FULL_SCALE
     print(f"{'':<24}{'parameters':>10}{'multiplications':>22}{'ms':>8}{'clips/s':>9}{'kB':>7}{'int8 ms':>9}{'kB':>7}"
@@ -185,7 +186,7 @@ def multiplications(model: KwsForAudioClassification) -> tuple[int, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from kws.export import WaveformClassifier
+    from kws.export.to_onnx import WaveformClassifier
 
     def count(module: torch.nn.Module, inputs: torch.Tensor) -> tuple[int, torch.Tensor]:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -213,14 +214,14 @@ def measure_predict(model: Path, wavs: Path, threads: int) -> None:
     import soundfile
     from transformers import pipeline
 
-    import kws.modeling  # noqa: F401  # registers the model with transformers
-    from kws.inference import BATCH_SIZE, KeywordSpotter
-    from kws.journal import Journal
-    from kws.listing import list_rows
-    from kws.predict import predict
-    from kws.runtime import load_runtime
+    import kws.model.modeling  # noqa: F401  # registers the model with transformers
+    from kws.inference.batch import predict
+    from kws.inference.inputs import list_inputs
+    from kws.inference.runtime import load_runtime
+    from kws.inference.spotter import BATCH_SIZE, KeywordSpotter
+    from kws.inference.table import ResumableTable
 
-    listing, runtime = list_rows(wavs), load_runtime(model, "onnx", threads=1)
+    listing, runtime = list_inputs(wavs), load_runtime(model, "onnx", threads=1)
     spotter, paths = KeywordSpotter(runtime), [row.location for row in listing]
     batch = np.random.default_rng(0).uniform(-0.1, 0.1, (BATCH_SIZE, runtime.num_samples)).astype(np.float32)
     calls = len(paths) // BATCH_SIZE
@@ -237,7 +238,7 @@ def measure_predict(model: Path, wavs: Path, threads: int) -> None:
         list(pipe(clips, batch_size=64))  # type: ignore[arg-type]  # it takes generators, but does not say so
 
     with tempfile.TemporaryDirectory() as folder:
-        journal = Journal(Path(folder, "preds.csv"), spotter.labels)
+        journal = ResumableTable(Path(folder, "preds.csv"), spotter.labels)
         cpu, began = os.times(), time.perf_counter()
         predict(spotter, listing, journal, workers=threads)
         used, seconds = os.times(), time.perf_counter() - began
@@ -261,7 +262,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.what == "features":
         measure_features(config, args.clips)
     elif args.what == "predict":
-        measure_predict(args.model or default_model(), args.wavs, args.threads)
+        measure_predict(chosen_model(args.model), args.wavs, args.threads)
     elif args.what == "model":
         measure_models(config)
     else:

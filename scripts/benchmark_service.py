@@ -22,10 +22,10 @@ from typing import Iterator, Optional, Sequence
 import psutil
 import requests
 
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import KwsError
-from kws.listing import list_rows
-from kws.load import run
+from kws.inference.inputs import list_inputs
+from load_client import run
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHSERVE, PEER = "kws, TorchServe", "FastAPI, transformers.pipeline"
@@ -108,7 +108,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Measure both, print a table."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    recordings = list_rows(args.recordings)
+    recordings = list_inputs(args.recordings)
     wavs = [row.location.read_bytes() for row in islice(recordings, 0, None, math.ceil(recordings.count / 1000))]
     subprocess.run([sys.executable, ROOT / "scripts/archive.py", args.model], check=True)
     for name, url in URLS.items():

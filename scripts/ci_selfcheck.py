@@ -27,13 +27,13 @@ class Bug:
 
 
 BUGS = (
-    Bug("kws/postprocess.py", "confidences.max(axis=1) < threshold", "confidences.max(axis=1) > threshold",
-        "tests/test_postprocess.py"),
-    Bug("kws/window.py", "start = surplus // 2", "start = 0", "tests/test_window.py"),
-    Bug("kws/features.py", "power=2.0", "power=1.0", "tests/test_features.py"),
-    Bug("kws/augment.py", "-snr_db / 20", "snr_db / 20", "tests/test_augment.py"),
-    Bug("kws/labels.py", "(*keywords, UNKNOWN, SILENCE)", "(*sorted(keywords), UNKNOWN, SILENCE)",
-        "tests/test_labels.py"),
+    Bug("kws/inference/decision.py", "confidences.max(axis=1) < threshold", "confidences.max(axis=1) > threshold",
+        "tests/inference/test_decision.py"),
+    Bug("kws/model/window.py", "start = surplus // 2", "start = 0", "tests/model/test_window.py"),
+    Bug("kws/model/features.py", "power=2.0", "power=1.0", "tests/model/test_features.py"),
+    Bug("kws/training/augment.py", "-snr_db / 20", "snr_db / 20", "tests/training/test_augment.py"),
+    Bug("kws/model/labels.py", "(*keywords, UNKNOWN, SILENCE)", "(*sorted(keywords), UNKNOWN, SILENCE)",
+        "tests/model/test_labels.py"),
 )
 
 

@@ -1,59 +1,8 @@
-"""Fetch and unpack the real Speech Commands recordings: python scripts/download.py v0.02."""
-from __future__ import annotations
+#!/usr/bin/env python
+"""`kws download`, from a checkout; python scripts/download.py --help explains it."""
+import sys
 
-import argparse
-from dataclasses import replace
-from pathlib import Path
-from typing import Optional, Sequence
-
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.data.download import ARCHIVES, check_destination, download, extract
-
-EPILOG = """
-which archive:
-  v0.02        2.4 GB (about 3.3 GB unpacked), 105,829 clips of 35 words, 2018: train on this one
-  v0.01        1.5 GB, 64,727 clips of 30 words, 2017: to compare with older results
-  v0.02-test   0.1 GB, 4,890 clips: the fixed test set of v0.02, one folder per label (_unknown_, _silence_)
-
-examples:
-  python scripts/download.py v0.02
-  python scripts/download.py v0.02-test --output downloads/test_v0.02
-  python scripts/download.py v0.02 --url https://mirror.example.org/speech_commands_v0.02.tar.gz
-
-An interrupted download continues when the same command runs again. The archive stays in --downloads.
-The recordings: P. Warden, "Speech Commands" (Google, https://arxiv.org/abs/1804.03209), licensed CC BY 4.0
-(https://creativecommons.org/licenses/by/4.0/): name the source where you publish them, or a model of them.
-"""
-
-
-def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("archive", choices=sorted(ARCHIVES), help="see below")
-    parser.add_argument("--output", type=Path, default=Path("data"), help="new or empty (default: data)")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"),
-                        help="keeps the archive (default: downloads)")
-    parser.add_argument("--url", help="a mirror; its file has to match the same checksum")
-    parser.add_argument("--sha256", metavar="HEX", type=str.lower, help="checksum, if the mirror offers another file")
-    add_verbosity(parser)
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command."""
-    args = parse_args(argv)
-    start_logging(args.verbose)
-    archive = ARCHIVES[args.archive]
-    if args.url:
-        archive = replace(archive, url=args.url)
-    if args.sha256:
-        archive = replace(archive, sha256=args.sha256)
-    check_destination(args.output)
-    num_files = extract(download(archive, args.downloads), args.output)
-    print(f"{args.output}: {num_files:,} files")
-    return EXIT_OK
-
+from kws.__main__ import run_program
 
 if __name__ == "__main__":
-    raise SystemExit(guard(main))
+    run_program(["download", *sys.argv[1:]])

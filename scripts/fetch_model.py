@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.config import load_config
+from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.config.sections import load_config
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -31,7 +31,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     config = load_config(args.config, args.set)
-    from kws.tracking import download_model  # after the arguments are known to be good: importing it takes seconds
+    from kws.tracking.tracker import \
+        download_model  # after the arguments are known to be good: importing it takes seconds
 
     download_model(config, args.model, args.folder)
     print(f"{args.folder}: {args.model}")

@@ -14,12 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.atomic import atomic_file
-from kws.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
+from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
 from kws.errors import DataError
-from kws.listing import list_rows
-from kws.load import run
-from kws.plots import load_figure
+from kws.files.atomic import atomic_file
+from kws.inference.inputs import list_inputs
+from load_client import load_figure, run
 
 URL = "http://127.0.0.1:8080/predictions/kws"
 
@@ -42,7 +41,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Measure, print a table, write the reports."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    recordings = list_rows(args.recordings)
+    recordings = list_inputs(args.recordings)
     if not recordings.count:
         raise DataError(f"{args.recordings}: no rows; expected recordings to send", "no_input")
     every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))

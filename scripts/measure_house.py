@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Iterator, Mapping, NamedTuple, Optional, Sequence, Union
 
-from kws.cli import EXIT_OK, guard
+from kws.commands.cli import EXIT_OK, guard
 from kws.errors import DataError
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]

@@ -12,7 +12,7 @@ import soundfile
 from fastapi import Body, FastAPI
 from transformers import pipeline
 
-import kws.modeling  # noqa: F401  # makes the architecture known to transformers
+import kws.model.modeling  # noqa: F401  # makes the architecture known to transformers
 
 app = FastAPI()
 spot = pipeline("audio-classification", model=os.environ["KWS_MODEL"], top_k=None)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Make the model that ships with the repository again, of real recordings.
 
-usage: python scripts/pretrained.py data-real pretrained/kws-8
+usage: python scripts/pretrained.py data-real kws/pretrained/kws-8
 
 Checks the recordings, trains three teachers that differ by their seed, then the model that learns from them as well as
 from the labels; exports it, quantized too, and puts it in the place of the one that ships. It takes some 40 minutes on
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.cli import EXIT_OK, guard
+from kws.commands.cli import EXIT_OK, guard
 
 CONFIG = "configs/real.yaml"
 MODEL = "models/real"

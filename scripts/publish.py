@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Put a trained and exported model in the place of the one that ships with the repository.
 
-usage: python scripts/publish.py models/real pretrained/kws-8
+usage: python scripts/publish.py models/real kws/pretrained/kws-8
 
 Takes what it needs to answer and to be understood, and leaves what can be made of that (model.pt) or tells of the
 training only (history.csv). The folder is replaced as a whole, or not at all.
@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.atomic import atomic_folder, check_replaceable
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import ModelError
-from kws.runtime import INT8_FILE, ONNX_FILE
+from kws.files.atomic import atomic_folder, check_replaceable
+from kws.model.folder import INT8_FILE, ONNX_FILE
 
 FILES = ("README.md", "config.json", "preprocessor_config.json", "metrics.json", "model.safetensors", ONNX_FILE,
          INT8_FILE)

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.cli import EXIT_OK, add_verbosity, guard, start_logging
-from kws.data.synthesis import synthesize
-from kws.documents import read_yaml
-from kws.provenance import dvc_hash
+from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.config.yaml_files import read_yaml
+from kws.corpus.synthesis import synthesize
+from kws.tracking.provenance import dvc_hash
 
 DATA, VERSION = Path("data"), Path("data.dvc")
 

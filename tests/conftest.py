@@ -159,9 +159,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _export_small_model(folder: Path) -> None:
     import torch
 
-    from kws.architecture import load_architecture
-    from kws.export import export
-    from kws.modeling import KwsFeatureExtractor, build_model
+    from kws.config.architecture import load_architecture
+    from kws.export.to_onnx import export
+    from kws.model.modeling import KwsFeatureExtractor, build_model
 
     torch.manual_seed(0)
     features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)

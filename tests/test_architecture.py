@@ -4,6 +4,7 @@ Each rule is a function that finds what breaks it; it is tried on the tree, and 
 """
 import ast
 import functools
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,29 +13,21 @@ import pytest
 
 import kws
 
-FLOORS = {
-    "errors": -1, "labels": 0, "window": 0, "atomic": 0, "formats": 0,
-    "audio": 1, "postprocess": 1, "metrics": 1, "documents": 1, "cli": 1, "report": 1, "model_card": 1, "load": 1,
-    "schema": 1, "distributed": 1, "locks": 1, "folder": 2, "architecture": 2, "config": 2, "plots": 2, "features": 2,
-    "augment": 2, "provenance": 2,
-    "broadcast_residual": 2, "progress": 2,
-    "data": 3, "network": 3, "modeling": 4, "runtime": 5, "registry": 5, "rarity": 6, "inference": 6, "listing": 6,
-    "tracking": 6, "journal": 7, "tally": 7, "pyfunc": 7, "distillation": 7, "evaluation": 7, "export": 7,
-    "checkpoints": 7, "quantize": 7, "training": 8, "predict": 8,
-}
-SERVING = ("errors", "labels", "window", "atomic", "formats", "audio", "postprocess", "cli", "runtime", "inference",
-           "folder", "listing", "journal", "tally", "predict")
-HEAVY = ("torch", "transformers", "pandas", "sklearn", "matplotlib", "datasets", "pydantic", "yaml")
-
+# From the ground up: a module imports from lower packages and from its own.
+FLOORS = ("errors", "files", "model", "audio", "inference", "config", "corpus", "data", "reports", "evaluation",
+          "export", "tracking", "training", "commands", "__main__", "predict")
+LIGHT = ("errors", "files", "audio", "inference", "commands", "__main__", "predict")
+HEAVY = ("torch", "transformers", "pandas", "sklearn", "scipy", "matplotlib", "datasets", "pydantic", "yaml",
+         "requests")
 
 SOURCES = {str(path): path.read_text() for folder in ("kws", "scripts", "torchserve")
-           for path in sorted(Path(folder).rglob("*.py"))}
+           for path in sorted(Path(folder).rglob("*.py")) if "pretrained" not in path.parts}
 # Who may use the one implementation of a step of the road.
 ONE_WAY = {
-    "kws.audio.decode": {"kws/inference.py"},
-    "kws.audio.decode_recording": {"kws/data/inspection.py"},
-    "kws.window.fit": {"kws/inference.py", "kws/modeling.py", "kws/data/inspection.py"},
-    "kws.postprocess.decide": {"kws/inference.py"},
+    "kws.audio.decode.decode": {"kws/inference/spotter.py"},
+    "kws.audio.decode.decode_recording": {"kws/data/inspection.py"},
+    "kws.model.window.pad_or_crop": {"kws/inference/spotter.py", "kws/model/modeling.py", "kws/data/inspection.py"},
+    "kws.inference.decision.decide": {"kws/inference/spotter.py"},
 }
 
 
@@ -69,40 +62,64 @@ def users(sources, name):
     return {path for path, source in sources.items() if name in uses(path, source)}
 
 
-def floor_name(name):
-    return name.split(".")[1]
+def package_of(path):
+    return path.removesuffix(".py").split("/")[1]
 
 
-def wrong_floors(path, source):
-    """Yield the modules that a module of the package imports from its own floor or a higher one."""
-    own = floor_name(path.removesuffix(".py").replace("/", "."))
+def wrong_imports(path, source):
+    """Yield what a module of the package imports from a higher package than its own."""
+    below = FLOORS[:FLOORS.index(package_of(path)) + 1]
     for _, full in imports(path, source):
-        if full.startswith("kws.") and floor_name(full) in FLOORS:
-            name = floor_name(full)
-            if not (own == name == "data") and FLOORS[name] >= FLOORS[own]:
-                yield name
+        if full.startswith("kws.") and full.split(".")[1] in FLOORS and full.split(".")[1] not in below:
+            yield full
 
 
-PACKAGE = [path for path in SOURCES if path.startswith("kws/") and not path.endswith("__init__.py")]
+def circle(sources):
+    """Return modules that import each other in a circle; [] where none do."""
+    modules = {path.removesuffix(".py").replace("/", "."): path for path in sources if path.startswith("kws/")}
+    graph = {name: {module for _, full in imports(path, sources[path])
+                    for module in (full, full.rpartition(".")[0]) if module in modules and module != name}
+             for name, path in modules.items()}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+PACKAGE = [path for path in SOURCES if path.startswith("kws/") and Path(path).name not in ("__init__.py", "modeling.py")
+           or path == "kws/model/modeling.py"]
 
 
 @pytest.mark.parametrize("path", PACKAGE)
-def test_modules_import_only_from_lower_floors(path):
-    assert list(wrong_floors(path, SOURCES[path])) == []
+def test_modules_import_only_from_their_own_package_and_from_lower_ones(path):
+    assert list(wrong_imports(path, SOURCES[path])) == []
 
 
-def test_every_module_has_a_floor():
-    assert {floor_name(path.removesuffix(".py").replace("/", ".")) for path in PACKAGE} == set(FLOORS)
+def test_every_package_has_a_floor():
+    assert {package_of(path) for path in PACKAGE} == set(FLOORS)
+
+
+def test_no_modules_import_each_other():
+    assert circle(SOURCES) == []
+    planted = SOURCES["kws/inference/decision.py"] + "\nfrom kws.inference.spotter import KeywordSpotter\n"
+    assert "kws.inference.decision" in circle({**SOURCES, "kws/inference/decision.py": planted})
 
 
 @pytest.mark.parametrize("path, line", [
-    ("kws/audio.py", "from kws.inference import KeywordSpotter"), ("kws/audio.py", "from kws import inference"),
-    ("kws/audio.py", "import kws.inference"), ("kws/audio.py", "def f():\n    from .inference import x"),
-    ("kws/audio.py", "from . import inference"), ("kws/audio.py", "from kws.postprocess import decide"),
-    ("kws/data/split.py", "from ..training import train"), ("kws/data/split.py", "import kws.training as t"),
+    ("kws/audio/decode.py", "from kws.inference.spotter import KeywordSpotter"),
+    ("kws/audio/decode.py", "from kws import inference"), ("kws/audio/decode.py", "import kws.inference.spotter"),
+    ("kws/audio/decode.py", "def f():\n    from ..inference import x"),
+    ("kws/audio/decode.py", "from .. import inference"), ("kws/data/split.py", "from ..training import train"),
+    ("kws/data/split.py", "import kws.training.trainer as t"), ("kws/errors.py", "from .model.labels import LabelSet"),
 ])
 def test_an_import_from_above_is_seen(path, line):
-    assert list(wrong_floors(path, f"{SOURCES[path]}\n{line}\n")) != []
+    assert list(wrong_imports(path, f"{SOURCES[path]}\n{line}\n")) != []
+
+
+def test_a_newcomer_sees_few_rooms():
+    for folder in (Path("kws"), *(path for path in Path("kws").iterdir() if path.is_dir())):
+        assert len([path for path in folder.iterdir() if not path.name.startswith(("_", "."))]) <= 18, folder
 
 
 def heavy_after(code):
@@ -110,9 +127,14 @@ def heavy_after(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_serving_wing_stays_light():
-    assert heavy_after("import " + ", ".join(f"kws.{module}" for module in SERVING)) == "[]"
-    assert heavy_after("import kws.labels, yaml") == "['yaml']"
+WING = [path for path in SOURCES if path.startswith("kws/") and (package_of(path) in LIGHT or path in (
+    "kws/__init__.py", "kws/model/folder.py", "kws/model/labels.py", "kws/model/loading.py", "kws/model/window.py"))]
+
+
+def test_the_light_wing_stays_light():
+    names = (path.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for path in WING)
+    assert heavy_after("import " + ", ".join(names)) == "[]"
+    assert heavy_after("import kws.model.labels, yaml") == "['yaml']"
 
 
 def reasons_against_3_9(source):
@@ -123,24 +145,13 @@ def reasons_against_3_9(source):
     return [] if "from __future__ import annotations" in source else ["annotations are evaluated"]
 
 
-@pytest.mark.parametrize("path", [*(f"kws/{module}.py" for module in SERVING), "torchserve/handler.py",
-                                  "torchserve/healthcheck.py"])
-def test_the_serving_wing_is_valid_on_python_3_9(path):
+@pytest.mark.parametrize("path", [*(path for path in WING if not path.endswith("__init__.py")),
+                                  "torchserve/handler.py", "torchserve/healthcheck.py"])
+def test_the_light_wing_is_valid_on_python_3_9(path):
     """That it runs there, tests/integration/test_pythons.py shows."""
     assert reasons_against_3_9(SOURCES[path]) == []
     assert reasons_against_3_9(SOURCES[path] + "\nmatch 1:\n    case 1:\n        pass\n") != []
     assert reasons_against_3_9(SOURCES[path].replace("from __future__ import annotations", "")) != []
-
-
-def taken_by_the_image(ignore):
-    return {line for line in ignore.splitlines() if line.startswith("!kws/")}
-
-
-def test_the_image_takes_the_serving_wing_and_nothing_else_of_the_package():
-    allowed, ignore = {f"!kws/{module}.py" for module in ("__init__", *SERVING)}, Path(".dockerignore").read_text()
-    assert taken_by_the_image(ignore) == allowed
-    assert taken_by_the_image(ignore + "!kws/training.py\n") != allowed
-    assert taken_by_the_image(ignore.replace("!kws/tally.py\n", "")) != allowed
 
 
 def imported_packages(sources):
@@ -164,7 +175,7 @@ def test_the_image_installs_what_is_tested():
     installed = pins("docker/requirements.txt")
     assert installed and installed <= pins("requirements.txt")
     names = {line.partition("==")[0] for line in installed}
-    wing = [SOURCES[f"kws/{module}.py"] for module in SERVING]
+    wing = [SOURCES[path] for path in WING]
     assert names == imported_packages(wing) | {"onnxruntime"}  # which is imported when a model is loaded
     assert "yaml" in imported_packages([*wing, "try:\n    import yaml\nexcept ImportError:\n    pass"])
 
@@ -178,19 +189,22 @@ def test_there_is_one_way_to_do_it(name):
     assert users(SOURCES, name) == ONE_WAY[name]
 
 
-@pytest.mark.parametrize("path", ["kws/metrics.py", "kws/data/split.py", "scripts/evaluate.py",
+@pytest.mark.parametrize("path", ["kws/evaluation/metrics.py", "kws/data/split.py", "scripts/archive.py",
                                   "torchserve/handler.py"])
 @pytest.mark.parametrize("name", ONE_WAY)
 def test_a_second_way_is_seen(path, name):
-    _, module, function = name.split(".")
+    _, package, module, function = name.split(".")
     dots = "." * (len(Path(path).parts) - 1)
-    ways = [f"from kws.{module} import {function}\n{function}(x)", f"from kws.{module} import {function} as f\nf(x)",
-            f"from kws import {module}\n{module}.{function}(x)", f"import kws.{module}\nkws.{module}.{function}(x)",
-            f"import kws.{module} as m\nm.{function}(x)", f"import kws\nmap(kws.{module}.{function}, xs)",
-            f"def f():\n    from kws.{module} import {function}\n    return list(map({function}, xs))"]
+    ways = [f"from kws.{package}.{module} import {function}\n{function}(x)",
+            f"from kws.{package}.{module} import {function} as f\nf(x)",
+            f"from kws.{package} import {module}\n{module}.{function}(x)",
+            f"import kws.{package}.{module}\nkws.{package}.{module}.{function}(x)",
+            f"import kws.{package}.{module} as m\nm.{function}(x)",
+            f"import kws\nmap(kws.{package}.{module}.{function}, xs)",
+            f"def f():\n    from kws.{package}.{module} import {function}\n    return list(map({function}, xs))"]
     if path.startswith("kws/"):
-        ways += [f"from {dots}{module} import {function}\n{function}(x)", f"from {dots} import {module}\n"
-                 f"{module}.{function}(x)"]
+        ways += [f"from {dots}{package}.{module} import {function}\n{function}(x)",
+                 f"from {dots}{package} import {module}\n{module}.{function}(x)"]
     for way in ways:
         assert users({**SOURCES, path: f"{SOURCES[path]}\n{way}\n"}, name) == {*ONE_WAY[name], path}, way
     other = f"{SOURCES[path]}\nb''.decode()\nencoder.fit(x)\n"
@@ -203,10 +217,10 @@ def users_of_mlflow(sources):
 
 
 def test_mlflow_is_left_to_the_modules_that_are_for_it():
-    expected = {"kws/tracking.py", "kws/registry.py", "kws/pyfunc.py"}
+    expected = {"kws/tracking/tracker.py", "kws/tracking/registry.py", "kws/tracking/pyfunc.py"}
     assert users_of_mlflow(SOURCES) == expected
     for line in ("import mlflow.pyfunc as p", "from mlflow import log_metric", "def f():\n    import mlflow"):
-        assert users_of_mlflow({**SOURCES, "kws/training.py": line}) == {*expected, "kws/training.py"}
+        assert users_of_mlflow({**SOURCES, "kws/training/trainer.py": line}) == {*expected, "kws/training/trainer.py"}
 
 
 def large(files):

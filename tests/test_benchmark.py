@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kws.config import load_config
+from kws.config.sections import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -24,7 +24,8 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.model_loader import TsModelLoader
 
 from kws import KeywordSpotter
-from kws.runtime import PRETRAINED, load_torch_model
+from kws.model.folder import SHIPPED
+from kws.model.loading import load_torch_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -256,7 +257,7 @@ def test_a_bad_request_is_its_own_answer_and_touches_no_neighbour(service, wavs)
 
 
 def test_every_fault_of_a_clip_has_a_status(service):
-    source = (ROOT / "kws/audio.py").read_text()
+    source = (ROOT / "kws/audio/decode.py").read_text()
     codes = {argument.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
              and getattr(node.func, "id", "") == "AudioError" for argument in node.args[1:]} | {"unsupported_audio"}
     assert len(codes) > 5
@@ -305,7 +306,7 @@ def test_pytorch_may_run_the_model_of_the_archive(unpacked, service, wavs, tmp_p
 def test_the_archive_is_whole(unpacked, exported):
     """Without the project: only what was packed, and no library that the service's image lacks."""
     code = ("import sys; sys.path.insert(0, sys.argv[1]); import handler, kws; "
-            "from kws import runtime; print(kws.__file__); runtime.load_runtime(runtime.Path(sys.argv[1])); "
+            "from kws.inference import runtime; print(kws.__file__); runtime.load_runtime(runtime.Path(sys.argv[1])); "
             "print([name for name in ('torch', 'transformers', 'pandas', 'yaml', 'tqdm') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-I", "-c", code, str(unpacked)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -320,9 +321,9 @@ def test_without_a_trained_model_the_shipped_one_is_packed(tmp_path):
     with zipfile.ZipFile(tmp_path / "store/kws.mar") as packed:
         packed.extractall(tmp_path / "unpacked")
     for name in ("model.onnx", "model.safetensors", "config.json"):
-        assert (tmp_path / "unpacked" / name).read_bytes() == (PRETRAINED / name).read_bytes()
+        assert (tmp_path / "unpacked" / name).read_bytes() == (SHIPPED / name).read_bytes()
     state = torch.load(tmp_path / "unpacked/model.pt", weights_only=True)
-    expected = load_torch_model(PRETRAINED).state_dict()
+    expected = load_torch_model(SHIPPED).state_dict()
     assert state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in expected)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kws.errors import KwsError
-from kws.load import Load, run
+from load_client import Load, run
 
 
 class Picky(BaseHTTPRequestHandler):

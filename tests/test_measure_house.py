@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kws.cli import EXIT_BAD_INPUT, EXIT_OK, guard
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, guard
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from kws.labels import LabelSet
+from kws.model.labels import LabelSet
 
-LOAD = "import pathlib, sys; from kws.runtime import OnnxRuntime; OnnxRuntime(pathlib.Path(sys.argv[1]))"
+LOAD = "import pathlib, sys; from kws.inference.runtime import OnnxRuntime; OnnxRuntime(pathlib.Path(sys.argv[1]))"
 # ONNX Runtime itself keeps quiet where it sees one of these; a user's machine has none.
 QUIETING = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "GITLAB_CI", "BUILD_ID", "JENKINS_URL", "ORT_RUNNING_UNIT_TESTS",
             "ORT_DISABLE_TELEMETRY")

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from datasets import load_from_disk
 
-from kws.cli import EXIT_BAD_INPUT, guard
+from kws.__main__ import main
+from kws.commands.cli import EXIT_BAD_INPUT, guard
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ["--set", 'data.keywords=["yes", "no"]', "--set", "training.epochs=2", "--set", "training.warmup_epochs=0.5",
@@ -21,7 +22,9 @@ CONFIG = str(ROOT / "configs/kws.yaml")
 
 
 def run(name, *arguments):
-    """Run a script in this process, as its last line would."""
+    """Run a command, or a script that is none, in this process."""
+    if (ROOT / f"kws/commands/{name}.py").is_file():
+        return main([name, *arguments])
     spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -85,7 +88,7 @@ def test_a_manifest_is_evaluated_as_the_split_is(trained, monkeypatch, capsys):
 def test_clips_labelled_for_another_model_are_refused(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     for script in ("evaluate", "robustness"):
-        assert run(script, str(ROOT / "pretrained/kws-8"), "--config", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
+        assert run(script, str(ROOT / "kws/pretrained/kws-8"), "--config", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
         assert "expected the model's labels, down, go, left" in capsys.readouterr().err
 
 
@@ -107,7 +110,7 @@ def test_robustness_is_a_row_of_percentages_that_begins_with_the_accuracy(traine
 
 
 def test_the_model_labels_real_files_through_the_pipeline_of_a_fresh_process(trained):
-    code = ("import kws.modeling, soundfile, sys; from transformers import pipeline; "
+    code = ("import kws.model.modeling, soundfile, sys; from transformers import pipeline; "
             "spot = pipeline('audio-classification', model='models/kws'); "
             "print([spot({'array': soundfile.read(path, dtype='float32')[0], 'sampling_rate': 16000})[0]['label'] "
             "for path in sys.argv[1:]])")
@@ -192,7 +195,8 @@ def test_an_absent_configuration_or_model_is_named(work, capsys):
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")
-                                          if path.stem not in ("ci_selfcheck", "peer_service", "repair_torchaudio")))
+                                          if path.stem not in ("ci_selfcheck", "load_client", "peer_service",
+                                                               "repair_torchaudio")))
 def test_every_script_explains_itself(script, capsys):
     with pytest.raises(SystemExit) as ended:
         run(script, "--help")

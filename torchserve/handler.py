@@ -15,10 +15,10 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from kws.audio import Limits
+from kws.audio.decode import Limits
 from kws.errors import KwsError
-from kws.inference import KeywordSpotter
-from kws.postprocess import Prediction, answer
+from kws.inference.decision import Prediction, answer
+from kws.inference.spotter import KeywordSpotter
 
 if TYPE_CHECKING:
     from ts.context import Context

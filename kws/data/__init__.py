@@ -1,1 +1,1 @@
-"""Recordings: from folders on disk to a checked, prepared store of clips."""
+"""Recordings: from folders on disk to a checked, prepared store, and what is drawn from it."""

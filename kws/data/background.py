@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from kws.audio import Limits, hear
+from kws.audio.decode import Limits, hear
 from kws.data.inspection import Inspection, inspect_file, is_clipped, quantise, to_decibels
 from kws.errors import AudioError
 

@@ -22,9 +22,9 @@ from typing import Iterator, Optional, Sequence
 
 import numpy as np
 
-from kws.audio import Limits, decode_recording, read_bytes
+from kws.audio.decode import Limits, decode_recording, read_bytes
 from kws.errors import AudioError, DataError
-from kws.window import FULL_SCALE, fit, loudest_start
+from kws.model.window import FULL_SCALE, loudest_start, pad_or_crop
 
 FLOOR_DB = -120.0  # level of digital silence, and of anything below
 _CLIPPED_ABOVE = 0.99  # below the largest sample of an 8-bit file, 127 / 128
@@ -52,7 +52,8 @@ class Inspection:
         start_seconds: where the window begins in the recording; 0 if the recording fits into it.
         outside: share of the recording's energy that is outside of the window, 0..1.
         heard_db: dBFS, of the loudest sample of the window, at least -120.
-        downmix: share of the energy that averaging the channels would lose, 0..1 (see `kws.audio.Losses`, as below).
+        downmix: share of the energy that averaging the channels would lose, 0..1 (see
+            `kws.audio.decode.Losses`, as below).
         resampling: share of the energy above half of the store's sample rate, 0..1.
         clipping: share of the energy beyond full scale, 0..1.
         code: what is wrong, the code of an AudioError; "" if nothing is.
@@ -116,7 +117,7 @@ def inspect_file(path: str, root: Path, sample_rate: int, num_samples: Optional[
         start_seconds=start / sample_rate, outside=_share_outside(waveform, window),
         heard_db=to_decibels(float(heard.max())), downmix=recording.losses.downmix,
         resampling=recording.losses.resampling, clipping=recording.losses.clipping,
-        samples=quantise(fit(window, size)))
+        samples=quantise(pad_or_crop(window, size)))
 
 
 def _share_outside(waveform: np.ndarray, window: np.ndarray) -> float:

@@ -9,13 +9,12 @@ from typing import Iterator, Mapping, Optional, Sequence
 
 import pandas as pd
 
+from kws.audio.folders import NOISE_FOLDER, SUFFIXES, Entry, describe, entries
 from kws.data.problems import Problem
 from kws.data.split import TESTING_LIST, VALIDATION_LIST, SplitRule
 from kws.errors import DataError
-from kws.folder import SUFFIXES, Entry, describe, entries
-from kws.labels import SILENCE, LabelSet, normal
+from kws.model.labels import SILENCE, LabelSet, normal
 
-NOISE_FOLDER = "_background_noise_"
 # Where the speaker stands in the path of a clip. Speech Commands: <word>/<speaker>_nohash_<number of the take>.wav
 SPEAKER_PATTERN = "(?P<speaker>[^/]+?)_nohash_[^/]*$"
 NO_WORD = "outside of a word's folder"
@@ -45,7 +44,7 @@ class Layout:
 
 
 def scan(root: Path, labels: LabelSet, speaker_pattern: str = SPEAKER_PATTERN) -> Layout:
-    """List the recordings of a tree with one folder per word, at any depth in it; `kws.folder` says what is one.
+    """List the recordings of a tree with one folder per word, at any depth in it; `kws.audio.folders` says what is one.
 
     The folders `_silence_` and `_unknown_` hold clips of these labels.
 

@@ -8,17 +8,18 @@ from typing import BinaryIO, Mapping, Optional, Sequence
 import pandas as pd
 from tqdm import tqdm
 
-from kws.atomic import atomic_folder
-from kws.audio import Limits
+from kws.audio.decode import Limits
+from kws.audio.folders import NOISE_FOLDER
 from kws.data.background import inspect_background
 from kws.data.inspection import Inspection, inspect_files
-from kws.data.layout import NOISE_FOLDER, Layout, check_layout, scan
+from kws.data.layout import Layout, check_layout, scan
 from kws.data.problems import Problem, describe_errors, log_warnings
 from kws.data.split import TESTING, TRAINING, VALIDATION, SplitBy, SplitRule, assign_splits, has_lists
 from kws.data.store import CLIPS_FILE, NOISE_FILE, STORE_FILES, write_index, write_samples
 from kws.data.validate import MANIFEST_COLUMNS, check_clips, check_noise
 from kws.errors import DataError
-from kws.labels import LabelSet
+from kws.files.atomic import atomic_folder
+from kws.model.labels import LabelSet
 
 _DENSEST = 2 * 192_000  # samples of a second of stereo at the highest usual rate
 _FIRST_TO_KEEP = {TESTING: 0, VALIDATION: 1, TRAINING: 2}  # who keeps a clip that several splits hold

@@ -9,12 +9,13 @@ import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Literal, Optional
-
-import pandas as pd
+from typing import TYPE_CHECKING, Iterator, Literal, Optional
 
 from kws.errors import DataError
-from kws.labels import normal
+from kws.model.labels import normal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
 SPLITS = (TRAINING, VALIDATION, TESTING)
@@ -117,7 +118,7 @@ def _split_takes(clips: pd.DataFrame, rule: SplitRule) -> pd.Series:
     count = clips.groupby("word")["path"].transform("size")
     validation = _share(count, rule.validation_percent).clip(upper=count - 1)
     testing = _share(count, rule.testing_percent).clip(upper=count - 1 - validation)
-    split = pd.Series(TRAINING, index=clips.index, name="split", dtype="str")
+    split = clips["path"].map(lambda path: TRAINING).rename("split")
     split[rank < validation + testing] = TESTING
     split[rank < validation] = VALIDATION
     return split
@@ -132,7 +133,7 @@ def _split_by_lists(root: Path, clips: pd.DataFrame) -> pd.Series:
     names = clips["path"].map(normal).map(_without_suffix)
     known = set(names)
     listed = {name: _read_list(root / name, known) for name in (VALIDATION_LIST, TESTING_LIST)}
-    split = pd.Series(TRAINING, index=clips.index, name="split", dtype="str")
+    split = clips["path"].map(lambda path: TRAINING).rename("split")
     split[names.isin(listed[VALIDATION_LIST])] = VALIDATION
     split[names.isin(listed[TESTING_LIST])] = TESTING
     return split

@@ -19,7 +19,7 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 
 from kws.data.validate import MANIFEST_COLUMNS, check_manifest
 from kws.errors import DataError
-from kws.labels import LabelSet
+from kws.model.labels import LabelSet
 
 STORE_FILES = INDEX_FILE, MANIFEST_FOLDER, CLIPS_FILE, NOISE_FILE = "store.json", "manifest", "clips.s16", "noise.s16"
 _SAMPLE = np.dtype("<i2")
@@ -33,7 +33,7 @@ class PreparedStore:
     Args:
         manifest: one row per clip: `path`, `label`, `word`, `speaker`, `split`, `sample_rate` (Hz) and `num_samples`
             of the source file, `sha256`; index 0..N-1.
-        waveforms: [N, T] int16, read-only view of the file; / FULL_SCALE (kws.window) gives -1..1.
+        waveforms: [N, T] int16, read-only view of the file; / FULL_SCALE (kws.model.window) gives -1..1.
         noise: background recordings by file name, [T'] int16 likewise, at the same rate.
         sample_rate: Hz, of `waveforms` and `noise`.
         labels: of the model that it was prepared for.

@@ -12,7 +12,7 @@ from kws.data.problems import Problem
 from kws.data.split import (SPLITS, TESTING, TESTING_LIST, TRAINING, VALIDATION, VALIDATION_LIST, SplitRule,
                             sufficient_percent)
 from kws.errors import DataError
-from kws.labels import SILENCE, UNKNOWN, LabelSet
+from kws.model.labels import SILENCE, UNKNOWN, LabelSet
 
 MANIFEST_COLUMNS = ("path", "label", "word", "speaker", "split", "sample_rate", "num_samples", "sha256")
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from kws.audio import Limits, decode
+from kws.audio.decode import Limits, decode
 from kws.data import inspection
 from kws.data.inspection import FULL_SCALE, inspect_file, inspect_files, quantise
 from kws.errors import DataError
-from kws.window import fit, loudest_start
+from kws.model.window import loudest_start, pad_or_crop
 
 
 def inspect(tmp_path, content, num_samples=16000, limits=Limits()):  # noqa: B008 - frozen
@@ -25,7 +25,7 @@ def test_the_window_is_exactly_what_the_decoder_and_the_window_say(tmp_path, noi
     assert found.code == "" and found.samples.dtype == np.int16
     waveform = decode(content, 16000)
     start = loudest_start(waveform, 16000)
-    np.testing.assert_array_equal(found.samples / FULL_SCALE, fit(waveform[start:start + 16000], 16000))
+    np.testing.assert_array_equal(found.samples / FULL_SCALE, pad_or_crop(waveform[start:start + 16000], 16000))
     assert found.start_seconds == start / 16000
     assert found.sha256 == hashlib.sha256(content).hexdigest()
 

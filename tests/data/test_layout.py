@@ -3,11 +3,11 @@ import re
 
 import pytest
 
-from kws.config import DataConfig
+from kws.config.sections import DataConfig
 from kws.data.layout import SPEAKER_PATTERN, check_layout, scan, speaker_of
 from kws.data.split import SplitRule
 from kws.errors import DataError
-from kws.labels import LabelSet
+from kws.model.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
 

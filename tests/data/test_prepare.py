@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws.audio import Limits, decode
+from kws.audio.decode import Limits, decode
 from kws.data.layout import SPEAKER_PATTERN
 from kws.data.prepare import RejectedData, prepare
 from kws.data.store import load_store
 from kws.errors import DataError
-from kws.window import fit, loudest_start
+from kws.model.window import loudest_start, pad_or_crop
 
 SETTINGS = {"keywords": ["yes", "no"], "sample_rate": 16000, "clip_seconds": 1.0, "min_seconds": 0.1,
             "max_seconds": 10.0, "speaker_pattern": SPEAKER_PATTERN, "split_by": "speaker", "validation_percent": 10.0,
@@ -35,7 +35,7 @@ def window_of(path, sample_rate, num_samples):
     """What the model is to hear of a file: all of it, centred, or its loudest part."""
     waveform = decode(path, sample_rate)
     start = loudest_start(waveform, num_samples)
-    return fit(waveform[start:start + num_samples], num_samples)
+    return pad_or_crop(waveform[start:start + num_samples], num_samples)
 
 
 def contents(folder):

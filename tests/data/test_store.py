@@ -6,7 +6,7 @@ import pytest
 from kws.data.store import CLIPS_FILE, NOISE_FILE, load_store, write_index, write_samples
 from kws.data.validate import MANIFEST_COLUMNS
 from kws.errors import DataError
-from kws.labels import LabelSet
+from kws.model.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
 

@@ -7,7 +7,7 @@ from kws.data.inspection import Inspection
 from kws.data.split import SplitRule
 from kws.data.validate import MANIFEST_COLUMNS, check_clips, check_manifest, check_noise
 from kws.errors import DataError
-from kws.labels import LabelSet
+from kws.model.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
 RULE = SplitRule(10.0, 10.0)

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from kws.data import synthesis
-from kws.provenance import dvc_hash
+from kws.corpus import synthesis
+from kws.tracking.provenance import dvc_hash
 
 pytestmark = pytest.mark.services
 
@@ -46,9 +46,9 @@ def test_a_setting_runs_what_depends_on_it(copy, section, values, expected):
 
 
 @pytest.mark.parametrize("path, expected", [
-    ("kws/features.py", {"prepare", "train", "evaluate"}), ("kws/augment.py", {"train"}),
-    ("kws/plots.py", {"evaluate"}), ("configs/arch/nano.yaml", {"train"}), ("configs/arch/small.yaml", set()),
-    ("kws/cli.py", set()), ("kws/tracking.py", set())])
+    ("kws/model/features.py", {"prepare", "train", "evaluate"}), ("kws/training/augment.py", {"train"}),
+    ("kws/reports/plots.py", {"evaluate"}), ("configs/arch/nano.yaml", {"train"}), ("configs/arch/small.yaml", set()),
+    ("kws/commands/cli.py", set()), ("kws/tracking/tracker.py", set())])
 def test_code_runs_what_depends_on_it(copy, path, expected):
     with open(copy.folder / path, "a") as file:
         file.write("\n# changed\n")

@@ -12,13 +12,13 @@ import pytest
 from onnx import helper
 
 import kws
-from kws.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, guard
-from kws.architecture import load_architecture
-from kws.config import load_config
-from kws.export import export
-from kws.labels import LabelSet
-from kws.modeling import build_model
-from kws.predict import main
+from kws.__main__ import main
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED
+from kws.config.architecture import load_architecture
+from kws.config.sections import load_config
+from kws.export.to_onnx import export
+from kws.model.labels import LabelSet
+from kws.model.modeling import build_model
 
 pytestmark = pytest.mark.services
 
@@ -112,8 +112,8 @@ def test_a_container_writes_what_python_writes(image, context, clips, results, t
     assert (done.returncode, done.stderr) == (EXIT_SOME_FAILED, "")
     assert "17 rows, 4 errors" in done.stdout
     expected = tmp_path / "expected.csv"
-    assert guard(main, ["--input_path", str(clips), "--output_path", str(expected), "--model",
-                        str(context / "models/tiny")]) == EXIT_SOME_FAILED
+    assert main(["predict", "--input_path", str(clips), "--output_path", str(expected), "--model",
+                 str(context / "models/tiny")]) == EXIT_SOME_FAILED
     assert (results / "preds.csv").read_bytes() == expected.read_bytes()
     assert (results / "preds.csv").stat().st_uid == USER
     assert os.listdir(results) == ["preds.csv"]

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kws.cli import guard
-from kws.predict import main
+from kws.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("3.9", "3.10", "3.12", "3.13")  # and the one that runs the tests
@@ -41,8 +40,8 @@ def test_the_wing_labels_recordings(version, tmp_path, noise, wav_bytes):
         (clips / f"{number}.wav").write_bytes(wav_bytes(noise(number, 0.5 + 0.3 * number)))
     (clips / "bad.wav").write_bytes(b"")
     tables = tmp_path / "here.csv", tmp_path / "there.csv"
-    arguments = ["--input_path", str(clips), "--model", str(ROOT / "pretrained/kws-8"), "--output_path"]
-    assert guard(main, [*arguments, str(tables[0])]) == 3
+    arguments = ["--input_path", str(clips), "--model", str(ROOT / "kws/pretrained/kws-8"), "--output_path"]
+    assert main(["predict", *arguments, str(tables[0])]) == 3
     done = subprocess.run([python, "-m", "kws.predict", *arguments, tables[1]], cwd=ROOT, capture_output=True,
                           text=True)
     assert done.returncode == 3 and "9 rows, 1 errors" in done.stdout, done.stderr

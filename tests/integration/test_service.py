@@ -25,10 +25,11 @@ import requests
 import torch
 import yaml
 
-from kws import KeywordSpotter, load
-from kws.architecture import load_architecture
-from kws.export import export
-from kws.modeling import KwsFeatureExtractor, build_model
+import load_client as load
+from kws import KeywordSpotter
+from kws.config.architecture import load_architecture
+from kws.export.to_onnx import export
+from kws.model.modeling import KwsFeatureExtractor, build_model
 
 pytestmark = pytest.mark.services
 ROOT = Path(__file__).resolve().parents[2]

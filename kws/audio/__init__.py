@@ -1,0 +1,1 @@
+"""From bytes to a waveform: the only decoder in the tree."""

@@ -1,0 +1,1 @@
+"""The sub-commands of `kws`: a module each."""

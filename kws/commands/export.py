@@ -1,0 +1,73 @@
+"""Add to a model folder what runs without PyTorch: model.onnx, and model.pt for TorchServe.
+
+  kws export models/kws
+  kws export models/real --config configs/real.yaml --int8
+
+The files are written only if ONNX Runtime answers as PyTorch does, on generated clips and on the validation clips of
+the prepared store. --int8 adds model.int8.onnx, calibrated on training clips, if it costs at most 0.3 points of
+validation accuracy. A tracked model is registered, and promoted if it is better than the champion.
+"""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import numpy as np
+
+from kws.commands.cli import EXIT_OK, add_config, logger
+from kws.errors import DataError
+
+if TYPE_CHECKING:
+    from kws.data.store import PreparedStore
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("model", type=Path, help="model folder, for example models/kws")
+    add_config(parser, "configs/kws.yaml")
+    parser.add_argument("--int8", action="store_true", help="also write a quantized model")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print what was written."""
+    from kws.config.sections import load_config
+
+    config = load_config(args.config, args.set)
+    from kws.data.split import TRAINING, VALIDATION
+    from kws.export.to_onnx import export  # after the settings are known to be good: it takes seconds
+    from kws.tracking.tracker import log_export
+
+    store = prepared_store(config.data.prepared, args.int8)
+    clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \
+        clips_of(store, VALIDATION)
+    result = export(args.model, clips)
+    print(f"{result.path}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
+          f"PyTorch's on {result.clips:,} clips")
+    if args.int8 and store is not None:
+        from kws.export.quantize import quantize
+
+        for measured in quantize(args.model, clips_of(store, TRAINING)[0], clips, targets):
+            print(f"{measured.path}: {measured.num_bytes / 1024:,.0f} kB, validation accuracy {measured.accuracy:.2%}, "
+                  f"{measured.clips_per_second:,.0f} clips/s on one thread")
+    log_export(config, args.model)
+    return EXIT_OK
+
+
+def prepared_store(folder: Path, required: bool) -> Optional[PreparedStore]:
+    """Return the prepared store, or None where there is none and none is required."""
+    from kws.data.store import load_store
+
+    try:
+        return load_store(folder)
+    except DataError as error:
+        if required or error.code != "no_store":
+            raise
+        logger.warning("%s: no prepared store there; the export is compared on generated clips only", folder)
+        return None
+
+
+def clips_of(store: PreparedStore, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the clips of a split, [N, T] int16, and [N] label indices."""
+    rows = store.manifest.index[store.manifest["split"] == split]
+    return store.waveforms[rows], np.array([store.labels.index(label) for label in store.manifest["label"][rows]])

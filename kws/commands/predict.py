@@ -1,0 +1,114 @@
+"""Label recordings: files, folders, or the rows of a manifest.
+
+  kws predict a.wav recordings/                        prints a line for each
+  kws predict recordings/ --output_path preds.csv      writes a table
+  kws predict manifest.csv --output_path preds.jsonl --threshold 0.8
+
+A manifest (.csv, .parquet) has a column path, relative to it, and perhaps label, which adds accuracy and a confusion
+matrix to the summary. The table has one row for every input, in order: path, label, confidence, a column for each
+label, start_seconds (of the window that was answered for, in recordings longer than it), error. A recording that
+cannot be used is a row whose `error` says why.
+
+exit code: 0 every row was labelled, 3 some rows are errors, 2 nothing could be done (the message says why),
+           130 interrupted (the same command with --resume goes on)
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Optional, Sequence
+
+from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
+from kws.errors import AudioError, DataError
+from kws.inference.batch import label_rows, predict
+from kws.inference.cores import available_cores
+from kws.inference.decision import answer
+from kws.inference.inputs import Inputs, Row, list_inputs
+from kws.inference.runtime import RUNTIMES, load_runtime
+from kws.inference.spotter import Answer, KeywordSpotter
+from kws.inference.table import FORMATS, ResumableTable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("inputs", type=Path, nargs="*", metavar="INPUT", help="file, folder or manifest")
+    parser.add_argument("--input_path", type=Path, action="append", metavar="IN", help="the same, as an option")
+    parser.add_argument("--output_path", type=Path, metavar="OUT", help="the table, replaced (default: the terminal)")
+    add_model(parser)
+    parser.add_argument("--runtime", choices=RUNTIMES,
+                        help="default: ONNX Runtime where the model has been exported; torch uses a GPU")
+    parser.add_argument("--threshold", type=probability, default=0.0,
+                        help="least confidence of a keyword, 0 to 1; below it the answer is _unknown_ (default: 0)")
+    parser.add_argument("--top_k", type=count, metavar="K", help="write only the K greatest confidences of a row")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else csv")
+    parser.add_argument("--batch_size", type=count, default=64, help="files a worker takes at a time (default: 64)")
+    parser.add_argument("--workers", type=count, default=available_cores(),
+                        help="threads that decode and label (default: one for each core that may be used)")
+    parser.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
+
+
+def probability(text: str) -> float:
+    """Read a number of 0 to 1 from the command line; argparse puts the name of this function into its message."""
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a number of 1 or more, likewise."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label, and print what came out."""
+    sources = [*args.inputs, *(args.input_path or [])]
+    if not sources:
+        raise DataError("no input; name a file, a folder or a manifest: kws predict recordings/", "no_input")
+    _check_output(args, sources)
+    listing = list_inputs(*sources)
+    runtime = load_runtime(chosen_model(args.model), args.runtime, threads=1)
+    spotter = KeywordSpotter(runtime)
+    if args.output_path is None:
+        return _print_rows(spotter, listing, args)
+    suffix = args.output_path.suffix.lstrip(".").lower()
+    kind = args.format or (suffix if suffix in FORMATS else "csv")
+    table = ResumableTable(args.output_path, spotter.labels, kind, args.top_k,
+                           {"model": runtime.digest, "threshold": args.threshold})
+    summary = predict(spotter, listing, table, args.threshold, args.batch_size, args.workers, args.resume)
+    print(summary.text())
+    print(f"{args.output_path}: written")
+    return EXIT_SOME_FAILED if summary.errors else EXIT_OK
+
+
+def _check_output(args: argparse.Namespace, sources: Sequence[Path]) -> None:
+    if args.output_path is None:
+        if args.resume or args.format not in (None, "jsonl"):
+            raise DataError("--resume, csv and parquet need a table to write; add --output_path", "no_output")
+    elif args.output_path.exists() and any(source.exists() and args.output_path.samefile(source) for source in sources):
+        raise DataError(f"{args.output_path}: is the input; expected another file to write", "same_file")
+
+
+def _print_rows(spotter: KeywordSpotter, listing: Inputs, args: argparse.Namespace) -> int:
+    failed = False
+    for rows, answers in label_rows(spotter, iter(listing), args.threshold, args.batch_size, args.workers):
+        for row, found in zip(rows, answers):
+            failed |= isinstance(found, AudioError)
+            print(_json_line(row, found, args.top_k) if args.format == "jsonl" else _text_line(row, found), flush=True)
+    return EXIT_SOME_FAILED if failed else EXIT_OK
+
+
+def _json_line(row: Row, found: Answer, top_k: Optional[int]) -> str:
+    told = {"error": f"{found.code}: {found}"} if isinstance(found, AudioError) else answer(found, top_k)
+    return json.dumps({"path": row.path, **told}, ensure_ascii=False)
+
+
+def _text_line(row: Row, found: Answer) -> str:
+    if isinstance(found, AudioError):
+        return f"{'error':<12}        {found}"
+    where = f", from {found.start_seconds:.2f} s" if found.start_seconds else ""
+    return f"{found.label:<12} {found.confidence:6.1%}  {row.path}{where}"

@@ -1,0 +1,48 @@
+"""Train a keyword spotter from a prepared store and write its model folder.
+
+  kws train configs/kws.yaml -v
+  kws train configs/kws.yaml --set training.epochs=3
+  kws train configs/kws.yaml --resume
+
+Several GPUs or processes: torchrun --nproc-per-node 2 -m kws train configs/kws.yaml
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+
+from kws.commands.cli import EXIT_OK, add_config, logger, start_logging
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_config(parser)
+    parser.add_argument("--resume", action="store_true",
+                        help="continue an interrupted training from its last finished epoch")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and print what came out."""
+    from kws.config.sections import load_config
+    from kws.training.distributed import processes
+
+    config = load_config(args.config, args.set)
+    is_first = processes().is_first  # of those that torchrun started: it speaks and writes for all
+    if is_first:
+        start_logging(args.verbose, config.training.checkpoints.with_suffix(".log"))
+    else:
+        start_logging(0)
+        logger.setLevel(logging.ERROR)
+    from kws.tracking.tracker import build_tracker  # after the settings are known to be good: it takes seconds
+    from kws.training.trainer import train
+
+    with build_tracker(config, is_first) as tracker:
+        result = train(config, args.resume, tracker)
+        tracker.finish(result.figures)
+    if not is_first:
+        return EXIT_OK
+    print(f"{result.model}: {result.num_parameters:,} parameters, {result.epochs} epochs, "
+          f"{result.clips_per_second:.0f} clips/s; validation accuracy {result.validation['accuracy']:.2%}, "
+          f"macro-F1 {result.validation['macro_f1']:.2%}, "
+          f"{result.validation['keyword_recall']:.2%} of the keywords found")
+    return EXIT_OK

@@ -1,0 +1,204 @@
+"""Configuration: YAML file -> frozen, typed sections -> plain keyword arguments for the components.
+
+Each section checks what it owns; `Config` checks across sections. Every problem of a file is reported at once.
+"""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Sequence
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictStr, model_validator
+
+from kws.config.schema import (Count, CountOrZero, Float, NotNegative, Positive, Probability, Range, Section, Text,
+                               validate)
+from kws.config.yaml_files import override_key, read_yaml
+from kws.model.labels import SILENCE, UNKNOWN, normal
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST_NAME = 255  # bytes, of a folder's name on every usual file system
+
+
+def _refuse_unquoted(value: Any) -> Any:
+    if value is None or isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError("expected a word; YAML reads an unquoted null, ~ or number as something else: quote it")
+    return value
+
+
+def _check_word(word: str) -> str:
+    """A word is the name of a folder in `data.root`; no other folder may be meant by it."""
+    if word in (UNKNOWN, SILENCE) or word.startswith(("_", ".")) or "/" in word or not word.strip():
+        raise ValueError("expected the name of a word's folder: not empty, no slash, no _ or . at its start")
+    if _CONTROL.search(word) or len(word.encode()) > _LONGEST_NAME:
+        raise ValueError(f"expected the name of a word's folder: no line breaks or other control characters, "
+                         f"at most {_LONGEST_NAME} bytes")
+    return normal(word)
+
+
+def _check_speaker_pattern(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if "speaker" not in groups:
+        raise ValueError("expected a group called speaker, for example ^[^/]+/(?P<speaker>[^/]+)/")
+    return pattern
+
+
+Word = Annotated[StrictStr, BeforeValidator(_refuse_unquoted), AfterValidator(_check_word)]
+
+
+def _check_ordered(section: BaseModel, *names: str) -> None:
+    for name in names:
+        low, high = getattr(section, name)
+        if low > high:
+            raise ValueError(f"{name}: {low:g} is above {high:g}; expected [low, high]")
+
+
+class DataConfig(Section):
+    """Which recordings are used, and as what."""
+
+    root: Path = Path("data")
+    prepared: Path = Path("prepared/kws")
+    keywords: tuple[Word, ...] = Field(min_length=1)
+    sample_rate: Annotated[Count, Field(ge=4000, le=96000)] = 16000
+    clip_seconds: Annotated[Positive, Field(le=10.0)] = 1.0
+    min_seconds: Positive = 0.1
+    max_seconds: Positive = 10.0
+    speaker_pattern: Annotated[StrictStr, AfterValidator(_check_speaker_pattern)] = "(?P<speaker>[^/]+?)_nohash_[^/]*$"
+    split_by: Literal["speaker", "take"] = "speaker"
+    validation_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
+    testing_percent: Annotated[Float, Field(ge=0.0, le=50.0)] = 10.0
+    unknown_ratio: NotNegative = 3.0
+    left_out: tuple[Word, ...] = ()
+    silence_ratio: NotNegative = 1.0
+    silence_gain_db: Range = (-50.0, 0.0)
+    attribution: StrictStr = ""
+    licence: StrictStr = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        _check_ordered(self, "silence_gain_db")
+        repeated = {word for word in self.keywords if self.keywords.count(word) > 1}
+        if repeated:
+            raise ValueError(f"keywords: {', '.join(sorted(repeated))} repeated")
+        both = set(self.keywords) & set(self.left_out)
+        if both:
+            raise ValueError(f"left_out: {', '.join(sorted(both))} is a keyword; expected other words")
+        if self.min_seconds >= self.max_seconds:
+            raise ValueError(f"min_seconds: {self.min_seconds:g} is not below max_seconds {self.max_seconds:g}")
+        return self
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of the window that the model listens to."""
+        return round(self.clip_seconds * self.sample_rate)
+
+
+class FeatureConfig(Section):
+    """The log-mel front end."""
+
+    n_fft: Annotated[Count, Field(ge=16, le=8192)] = 512
+    window_ms: Positive = 30.0
+    hop_ms: Positive = 10.0
+    num_mels: Annotated[Count, Field(le=256)] = 40
+    fmin_hz: NotNegative = 20.0
+    fmax_hz: Positive = 8000.0
+    log_offset: Positive = 1e-6
+
+    @model_validator(mode="after")
+    def _check(self) -> FeatureConfig:
+        if self.fmin_hz >= self.fmax_hz:
+            raise ValueError(f"fmin_hz: {self.fmin_hz:g} is not below fmax_hz {self.fmax_hz:g}")
+        return self
+
+
+class AugmentConfig(Section):
+    """What is varied at random while training; all zeros switch it off."""
+
+    shift_ms: NotNegative = 100.0
+    speed: Annotated[Float, Field(ge=0.0, le=0.5)] = 0.25
+    tilt: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.8
+    gain_db: Range = (-12.0, 6.0)
+    noise_probability: Probability = 0.8
+    snr_db: Range = (0.0, 30.0)
+    time_masks: CountOrZero = 2
+    time_mask_frames: CountOrZero = 12
+    frequency_masks: CountOrZero = 2
+    frequency_mask_bins: CountOrZero = 4
+
+    @model_validator(mode="after")
+    def _check(self) -> AugmentConfig:
+        _check_ordered(self, "gain_db", "snr_db")
+        return self
+
+
+class TrainingConfig(Section):
+    """The optimisation."""
+
+    model: Path = Path("models/kws")
+    checkpoints: Path = Path("runs/kws")
+    teachers: tuple[Path, ...] = ()
+    epochs: Count = 20
+    min_epoch_steps: CountOrZero = 50
+    batch_size: Count = 64
+    learning_rate: Annotated[Positive, Field(le=10.0)] = 0.01
+    warmup_epochs: NotNegative = 2.0
+    weight_decay: NotNegative = 0.01
+    label_smoothing: Annotated[Float, Field(ge=0.0, lt=1.0)] = 0.05
+    max_gradient_norm: Positive = 5.0
+    keyword_rarity: Positive = 4.0
+    early_stop_epochs: Count = 8
+    num_threads: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingConfig:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs:g} of {self.epochs} epochs; expected fewer")
+        return self
+
+
+class TrackingConfig(Section):
+    """Where runs are recorded."""
+
+    enabled: StrictBool = True
+    uri: Text = "sqlite:///mlflow.db"
+    experiment: Text = "kws"
+    on_failure: Literal["error", "local"] = "error"
+
+
+class Config(Section):
+    """A whole configuration file."""
+
+    seed: CountOrZero = 0
+    architecture: Path = Path("configs/arch/small.yaml")
+    data: DataConfig
+    features: FeatureConfig = FeatureConfig()
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        window = round(self.features.window_ms * self.data.sample_rate / 1000)
+        if not 2 <= window <= self.features.n_fft:
+            raise ValueError(f"features.window_ms: {window} samples at {self.data.sample_rate} Hz; "
+                             f"expected 2 to features.n_fft = {self.features.n_fft}")
+        if self.features.hop_ms * self.data.sample_rate < 1000:
+            raise ValueError(f"features.hop_ms: {self.features.hop_ms:g} ms is less than one sample")
+        if self.features.fmax_hz > self.data.sample_rate / 2:
+            raise ValueError(f"features.fmax_hz: {self.features.fmax_hz:g}; "
+                             f"expected at most half of data.sample_rate = {self.data.sample_rate}")
+        return self
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file, with `section.key=value` overrides on top (values are YAML).
+
+    Raises:
+        ConfigError: with all problems, each naming its key, what was found and what was expected.
+    """
+    document = read_yaml(path)
+    for override in overrides:
+        override_key(document, override)
+    return validate(Config, document, str(path))

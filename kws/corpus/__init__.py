@@ -1,0 +1,1 @@
+"""How recordings come to be: downloaded, spoken by synthetic voices, generated."""

@@ -1,0 +1,115 @@
+"""From a trained model folder to files that run without PyTorch: model.onnx, and model.pt for TorchServe."""
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+import kws
+from kws.errors import ModelError
+from kws.files.atomic import atomic_file
+from kws.inference.runtime import OnnxRuntime
+from kws.model.features import FoldedLogMel
+from kws.model.folder import ONNX_FILE, STATE_FILE
+from kws.model.loading import labels_of, load_torch_model
+from kws.model.modeling import KwsForAudioClassification
+from kws.model.window import FULL_SCALE
+
+_OPSET, _IR_VERSION = 18, 10  # ONNX Runtime 1.19, the last for the Python 3.9 of TorchServe's image, reads these
+_TOLERANCE = 1e-4
+_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the largest difference of a logit between PyTorch and ONNX Runtime over `clips` clips."""
+
+    path: Path
+    difference: float
+    clips: int
+
+
+class WaveformClassifier(nn.Module):
+    """The graph that is exported: `waveforms` [B, T] -> logits [B, C], the front end as products of matrices."""
+
+    def __init__(self, model: KwsForAudioClassification) -> None:
+        super().__init__()
+        self.features, self.network = FoldedLogMel(model.features), model.network
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """[B, T] -> [B, C]."""
+        return self.network(self.features(waveforms))
+
+
+def export(folder: Path, clips: np.ndarray) -> Export:
+    """Add model.onnx and model.pt to a model folder; neither is written unless ONNX Runtime answers as PyTorch does.
+
+    Args:
+        folder: that scripts/train.py wrote.
+        clips: [N, T] int16 real recordings to compare on, besides generated ones; N may be 0.
+    Raises:
+        ModelError: "bad_export" if a logit differs by more than 1e-4, or the clips are not of the model's length.
+    """
+    model = load_torch_model(folder)
+    if len(clips) and clips.shape[1] != model.config.num_samples:
+        raise ModelError(f"{folder}: listens to {model.config.num_samples:,} samples; the clips to compare on have "
+                         f"{clips.shape[1]:,}. Give the configuration that it was trained with", "bad_export")
+    with atomic_file(folder / ONNX_FILE) as path:
+        write_onnx(model, path)
+        difference, count = compare(model, OnnxRuntime(path), clips)
+        if not difference <= _TOLERANCE:  # nor NaN
+            raise ModelError(f"{folder}: the exported model's logits differ by {difference:.2g}; expected at most "
+                             f"{_TOLERANCE:g}", "bad_export")
+    with atomic_file(folder / STATE_FILE) as path:
+        torch.save(model.state_dict(), path)
+    return Export(folder / ONNX_FILE, difference, count)
+
+
+def write_onnx(model: KwsForAudioClassification, path: Path) -> None:
+    """Write the ONNX file: `waveforms` [batch, T] -> `logits` [batch, C], labels and rate in its metadata."""
+    example = torch.zeros(2, model.config.num_samples)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses packages that nobody needs here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        program = torch.onnx.export(
+            WaveformClassifier(model).eval(), (example,), dynamo=True, opset_version=_OPSET, verbose=False,
+            input_names=["waveforms"], output_names=["logits"],
+            dynamic_shapes={"waveforms": {0: torch.export.Dim("batch")}})
+    assert program is not None
+    proto = program.model_proto
+    proto.ir_version = _IR_VERSION
+    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
+        del part.metadata_props[:]  # where the exporter notes which lines of which files on this machine it read
+    del proto.graph.value_info[:]
+    onnx.helper.set_model_props(proto, {
+        "labels": json.dumps(list(labels_of(model))), "sample_rate": str(model.config.sample_rate),
+        "num_samples": str(model.config.num_samples), "version": kws.__version__})
+    onnx.save(proto, path)
+
+
+def compare(model: KwsForAudioClassification, runtime: OnnxRuntime, clips: np.ndarray) -> tuple[float, int]:
+    """Find the largest difference of a logit, over real clips [N, T] int16 and generated ones, and their number."""
+    largest, count = 0.0, 0
+    for batch in _batches(clips, model.config.num_samples):
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(batch)).logits.numpy()
+        largest = max(largest, float(np.abs(expected - runtime.logits(batch)).max()))
+        count += len(batch)
+    return largest, count
+
+
+def _batches(clips: np.ndarray, num_samples: int) -> Iterator[np.ndarray]:
+    """Noise at levels from full scale to nothing, alone and in a batch, then the real clips."""
+    levels = 10.0 ** -np.arange(8)[:, None]
+    noise = (np.random.default_rng(0).uniform(-1, 1, size=(8, num_samples)) * levels).astype(np.float32)
+    yield from (noise, noise[:1], np.zeros((3, num_samples), dtype=np.float32))
+    for start in range(0, len(clips), _BATCH_SIZE):
+        yield clips[start:start + _BATCH_SIZE].astype(np.float32) / FULL_SCALE

@@ -1,0 +1,164 @@
+"""From recordings to answers: the one place that joins decode, fit, runtime and decide."""
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Iterator, Optional, Sequence, Union
+
+import numpy as np
+
+from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode, hear, samples_of
+from kws.errors import AudioError
+from kws.inference.decision import Prediction, check_logits, decide, probabilities
+from kws.inference.runtime import Runtime, load_runtime
+from kws.model.folder import SHIPPED
+from kws.model.labels import LabelSet
+from kws.model.window import pad_or_crop, window_starts
+
+# Windows of one call: enough to amortise it, few enough for the processor's caches (measured).
+BATCH_SIZE = 16
+
+Clip = Union[Source, np.ndarray]  # or what becomes one by `__array__`, as tensors do
+Answer = Union[Prediction, AudioError]
+
+
+class KeywordSpotter:
+    """A loaded model that labels recordings.
+
+        spotter = KeywordSpotter("models/kws")
+        spotter("a.wav").label                  # one: a Prediction, or an AudioError is raised
+        spotter(["a.wav", wav_bytes, array])    # several: a Prediction or an AudioError for each, in order
+
+    A recording longer than the model's window is heard in overlapping windows, half a window apart; the one in which
+    some keyword is most probable answers for it and `start_seconds` says where it begins. A shorter one is centred.
+
+    Args:
+        model: model folder, ONNX file of one, or a loaded runtime; None: the one that ships with the package.
+        runtime: "onnx" or "torch"; None takes ONNX Runtime where the model has been exported.
+        threads: that one call may use; 0: as many as the machine has cores.
+        limits: what recordings are refused.
+
+    Raises:
+        ModelError: if there is no usable model.
+    """
+
+    def __init__(self, model: Optional[Union[str, os.PathLike[str], Runtime]] = None, *,
+                 runtime: Optional[str] = None, threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+        model = SHIPPED if model is None else model
+        is_path = isinstance(model, (str, os.PathLike))
+        self._runtime: Runtime = load_runtime(Path(model), runtime, threads) if is_path else model  # type: ignore
+        self._limits = limits
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels it answers with."""
+        return self._runtime.labels
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of arrays given to it."""
+        return self._runtime.sample_rate
+
+    def __call__(self, clips: Union[Clip, Sequence[Clip]],
+                 threshold: float = 0.0) -> Union[Prediction, list[Answer]]:
+        """Label one recording, or several; see `classify`.
+
+        Raises:
+            AudioError: if a single recording cannot be used.
+        """
+        if isinstance(clips, (list, tuple)):
+            return self.classify(clips, threshold)
+        answer, = self.classify([clips], threshold)  # type: ignore[list-item]
+        if isinstance(answer, AudioError):
+            raise answer
+        return answer
+
+    def classify(self, clips: Sequence[Clip], threshold: float = 0.0,
+                 names: Optional[Sequence[str]] = None) -> list[Answer]:
+        """Label recordings; safe to call from several threads.
+
+        Args:
+            clips: paths, encoded bytes, or arrays or tensors [T] at `sample_rate`, float in -1..1 or int16.
+            threshold: 0..1, the least confidence of a keyword; below it the answer is `_unknown_`.
+            names: what to call the recordings in messages; paths by default.
+        Returns:
+            for every clip, in order, its prediction, or what is wrong with it.
+        Raises:
+            ModelError: if the model answers NaN.
+            ValueError: if the threshold is outside 0..1.
+        """
+        answers: list[Optional[Answer]] = [None] * len(clips)
+        best = _BestWindows(len(clips), self.labels)
+        windows = self._windows(clips, names, answers, best)
+        while batch := list(islice(windows, BATCH_SIZE)):
+            owners, starts, waveforms = zip(*batch)
+            best.add(np.array(owners), np.array(starts), self._runtime.logits(np.stack(waveforms)))
+        heard = best.score >= 0.0
+        for index, prediction in zip(np.flatnonzero(heard), decide(best.logits[heard], self.labels, threshold)):
+            answers[index] = replace(prediction, start_seconds=int(best.start[index]) / self.sample_rate,
+                                     seconds=int(best.length[index]) / self.sample_rate)
+        return answers  # type: ignore[return-value]  # every clip was heard or is an error
+
+    def window(self, clip: Clip, start_seconds: float = 0.0) -> np.ndarray:
+        """Return what was heard for an answer: the window [T] of a clip that begins at `start_seconds`.
+
+        Raises:
+            AudioError: if the clip cannot be used.
+        """
+        waveform, size = self._waveform(clip, ""), self._runtime.num_samples
+        start = round(start_seconds * self.sample_rate)
+        return pad_or_crop(waveform[start:start + size], size)
+
+    def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]], answers: list[Optional[Answer]],
+                 best: _BestWindows) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (index of the clip, first sample, [T]) of every window; put errors and lengths where they belong."""
+        size = self._runtime.num_samples
+        for index, clip in enumerate(clips):
+            try:
+                waveform = self._waveform(clip, names[index] if names else "")
+            except AudioError as error:
+                answers[index] = error
+                continue
+            best.length[index] = len(waveform)
+            for start in window_starts(len(waveform), size):
+                yield index, start, pad_or_crop(waveform[start:start + size], size)
+
+    def _waveform(self, clip: Clip, name: str) -> np.ndarray:
+        if isinstance(clip, (bytes, bytearray, memoryview, str, os.PathLike)):
+            return decode(clip, self.sample_rate, self._limits, name)
+        samples = samples_of(_array(clip, name or "array"), name or "array")
+        return hear(samples, self.sample_rate, self.sample_rate, name or "array")[0]
+
+
+def _array(clip: object, name: str) -> np.ndarray:
+    """Return what a clip holds that is an array, or can say so itself, as tensors do."""
+    if not hasattr(clip, "__array__"):
+        raise AudioError(f"{name}: a {type(clip).__name__}; expected a path, the bytes of a file, or an array [T] of "
+                         "samples (numpy.asarray makes one of a list)")
+    try:
+        return np.asarray(clip)
+    except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
+        reason = str(error).splitlines()[0][:200]
+        raise AudioError(f"{name}: a {type(clip).__name__} that does not become an array ({reason})") from None
+
+
+class _BestWindows:
+    """For every clip the window in which some keyword is most probable; the first of equal ones."""
+
+    def __init__(self, num_clips: int, labels: LabelSet) -> None:
+        self._labels = labels
+        self.logits = np.zeros((num_clips, len(labels)), dtype=np.float32)
+        self.start = np.zeros(num_clips, dtype=np.int64)
+        self.length = np.zeros(num_clips, dtype=np.int64)  # samples of the whole recording
+        self.score = np.full(num_clips, -1.0)
+
+    def add(self, owners: np.ndarray, starts: np.ndarray, logits: np.ndarray) -> None:
+        """Compare a batch of windows, [B] clip indices, [B] first samples, [B, C], with the best so far."""
+        check_logits(logits, self._labels, len(owners))
+        score = probabilities(logits)[:, :len(self._labels.keywords)].max(axis=1)
+        order = np.lexsort((-starts, score))  # the last write of equal owners wins: the best score, the first start
+        order = order[score[order] > self.score[owners[order]]]
+        chosen = owners[order]
+        self.logits[chosen], self.start[chosen], self.score[chosen] = logits[order], starts[order], score[order]

@@ -1,0 +1,243 @@
+"""The rows of a prediction on disk: written as they come, continued after an interruption, named once complete.
+
+While the work goes on, rows are in `NAME.part`, a CSV file; only the finished table gets its name. Beside them,
+`NAME.part.json` says in its first line what they belong to (program, model, labels, threshold, ...) and then has a line
+for every row: size and time of the recording that was answered for. Rows count only as far as it goes, and only for the
+same model, settings and recordings. It is locked while a prediction runs, and goes when the table is finished.
+
+Columns are path, label, confidence, one for each label, start_seconds, error. A label that is called like one of the
+others has the column `label:NAME`. Cells are names as they are, so that a table can be used as a manifest: a file that
+is called `=1+1.wav` is a formula to a spreadsheet, which should import such a table as text.
+"""
+from __future__ import annotations
+
+import csv
+import json
+import os
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, TextIO
+
+import kws
+from kws.errors import AudioError, DataError
+from kws.files.atomic import atomic_file, flush, open_alone
+from kws.inference.decision import most_confident
+from kws.inference.inputs import Row, import_parquet
+from kws.inference.spotter import Answer
+from kws.model.labels import LabelSet
+
+FORMATS = ("csv", "jsonl", "parquet")
+_PROGRAM, _VERSION = "kws.predict", 1  # of the table; the package's is named beside it
+_TEXTS = ("path", "label", "error")
+_OURS = (*_TEXTS, "confidence", "start_seconds")
+_NO_FILE = "-"
+# File names are bytes on Linux: what is not UTF-8 in them comes back as it was.
+_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+_PARQUET_ROWS = 65536
+
+
+class ResumableTable:
+    """The rows of one prediction; entered with `with`, as long as it goes on.
+
+    Args:
+        path: of the finished table.
+        labels: one column each.
+        kind: "csv", "jsonl" or "parquet".
+        top_k: labels whose confidence is kept, the most probable; None: all.
+        settings: what else decides the rows, such as the model and the threshold; words and numbers.
+
+    Raises:
+        DataError: "no_parquet"; when entered, "not_a_table" if `NAME.part` is somebody else's, "in_use" if another
+            prediction is at it.
+    """
+
+    def __init__(self, path: Path, labels: LabelSet, kind: str = "csv", top_k: Optional[int] = None,
+                 settings: Optional[Mapping[str, object]] = None) -> None:
+        self.path, self._labels, self._kind, self._top_k = path, labels, kind, top_k
+        self.part = path.with_name(f"{path.name}.part")
+        self._side = path.with_name(f"{path.name}.part.json")
+        self._label_columns = labels.columns(_OURS)
+        self._columns = ["path", "label", "confidence", *self._label_columns, "start_seconds", "error"]
+        self._belongs_to = {"program": _PROGRAM, "format": _VERSION, "version": kws.__version__,
+                            "labels": list(labels), "top_k": top_k, **(settings or {})}
+        self._lock: Optional[TextIO] = None
+        if kind == "parquet":
+            import_parquet(path)
+
+    def __enter__(self) -> ResumableTable:
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path}: a folder; expected the name of a file")
+        if self.part.exists() and not self._side.exists():
+            raise DataError(f"{self.part}: not of a prediction that was interrupted (no {self._side.name} beside it); "
+                            "remove it, or give the table another name", "not_a_table")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = open_alone(self._side)
+        except BlockingIOError:
+            raise DataError(f"{self.path}: another prediction is writing it; wait for it, or give the table another "
+                            "name", "in_use") from None
+        except PermissionError as error:  # what everybody meets who mounts a folder into a container
+            raise PermissionError(error.errno, f"{error.strerror}; in a container, run it as the owner of the folder: "
+                                  "docker run --user \"$(id -u):$(id -g)\"", error.filename) from None
+        return self
+
+    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None:
+        if not self.part.exists():  # finished, or never begun
+            self._side.unlink(missing_ok=True)
+        with suppress(OSError):  # of a full disk, which was told
+            self._side_file.close()
+        self._lock = None
+
+    @property
+    def _side_file(self) -> TextIO:
+        assert self._lock is not None, "a table is used within `with table:`"
+        return self._lock
+
+    def start(self) -> None:
+        """Begin a new table; raises OSError if that is impossible."""
+        self.part.unlink(missing_ok=True)  # first: old rows must not be taken for what the next line describes
+        self._side_file.truncate(0)
+        self._side_file.write(json.dumps(self._belongs_to, ensure_ascii=False) + "\n")
+        self._side_file.flush()
+        with open(self.part, "w", **_TEXT) as file:
+            csv.writer(file).writerow(self._columns)
+
+    def resume(self, rows: Iterable[Row]) -> Iterator[dict[str, str]]:
+        """Yield what an interrupted prediction of these rows has written, and leave exactly that in the table.
+
+        Raises:
+            DataError: "other_table" if it is of another model, other settings or recordings; nothing is changed then.
+        """
+        if not self.part.exists():
+            self.start()
+            return
+        with open(self._side, "rb") as side:
+            first = side.readline()
+            self._check_belongs(first)
+            vouched = len(first)
+            with atomic_file(self.part) as kept, open(kept, "w", **_TEXT) as file:
+                writer = csv.DictWriter(file, self._columns)
+                writer.writeheader()
+                for row, done, stamp in zip(rows, self._complete_rows(), side):
+                    if not stamp.endswith(b"\n"):  # cut off
+                        break
+                    self._check_row(row, done["path"], stamp.decode().rstrip())
+                    vouched += len(stamp)
+                    writer.writerow(done)
+                    yield done
+                self._side_file.truncate(vouched)  # before the rows: it may vouch for fewer, never for others
+
+    def _check_belongs(self, line: bytes) -> None:
+        try:
+            found = dict(json.loads(line))
+        except (ValueError, TypeError):
+            raise DataError(f"{self._side}: does not say what {self.part.name} belongs to. Predict without --resume",
+                            "other_table") from None
+        differing = [f"{name} {_shown(found.get(name))}, now {_shown(self._belongs_to.get(name))}"
+                     for name in {**self._belongs_to, **found} if found.get(name) != self._belongs_to.get(name)]
+        if differing:
+            raise DataError(f"{self.part}: was begun with {'; '.join(differing)}. Repeat the command as it was begun, "
+                            "or predict without --resume", "other_table")
+
+    def _check_row(self, row: Row, path: str, stamp: str) -> None:
+        if path != row.path:
+            raise DataError(f"{self.part}: its row for {path!r} stands where the input has {row.path!r}; it was "
+                            "written for another input. Predict without --resume", "other_table")
+        now = _stamp(row)
+        if stamp != now:
+            raise DataError(f"{self.part}: its row for {path!r} is of another recording (size and time {stamp}) than "
+                            f"{row.location} ({now}); it was changed since, or the input is another one. Predict "
+                            "without --resume", "other_table")
+
+    def _complete_rows(self) -> Iterator[dict[str, str]]:
+        """Rows of the table, without a last one that was cut off."""
+        with open(self.part, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - 1, 0))
+            is_cut = file.read() != b"\n"
+        with open(self.part, **_TEXT) as text:
+            reader = csv.DictReader(text, strict=True)
+            if reader.fieldnames != self._columns:
+                raise DataError(f"{self.part}: columns {reader.fieldnames}; expected {self._columns}. Predict without "
+                                "--resume", "other_table")
+            previous: Optional[dict[str, str]] = None
+            try:
+                for row in reader:
+                    if previous is not None:
+                        yield previous
+                    previous = row
+            except csv.Error:  # cut off within quotes
+                is_cut = False
+            if previous is not None and not is_cut and None not in previous.values():
+                yield previous
+
+    def write(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
+        """Append rows.
+
+        Raises:
+            OSError: if the disk is full; what is there can be resumed.
+        """
+        try:
+            with open(self.part, "a", **_TEXT) as file:
+                csv.writer(file).writerows(self._cells(row, answer) for row, answer in zip(rows, answers))
+            self._side_file.writelines(f"{_stamp(row)}\n" for row in rows)
+            self._side_file.flush()
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}; --resume goes on from here", str(self.part)) from error
+
+    def _cells(self, row: Row, answer: Answer) -> list[str]:
+        if isinstance(answer, AudioError):
+            return [row.path, "", "", *("" for _ in self._labels), "", f"{answer.code}: {answer}"]
+        kept = most_confident(answer.confidences, self._top_k)
+        confidences = [f"{kept[label]:.6f}" if label in kept else "" for label in self._labels]
+        return [row.path, answer.label, f"{answer.confidence:.6f}", *confidences, f"{answer.start_seconds:g}", ""]
+
+    def finish(self) -> None:
+        """Give the complete table its name, in the format that was asked for."""
+        if self._kind == "csv":
+            flush(self.part)
+            os.replace(self.part, self.path)
+            flush(self.path.parent)
+            return
+        with atomic_file(self.path) as path:
+            (self._write_parquet if self._kind == "parquet" else self._write_json_lines)(path)
+        self.part.unlink()
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Rows of the finished table with numbers as numbers, and None for what is empty."""
+        with open(self.part, **_TEXT) as file:
+            for row in csv.DictReader(file):
+                yield {name: (value if name in _TEXTS else float(value)) if value or name == "path" else None
+                       for name, value in row.items()}
+
+    def _write_json_lines(self, path: Path) -> None:
+        with open(path, "w", **_TEXT) as file:
+            for row in self._records():
+                confidences = {label: row.pop(name) for label, name in zip(self._labels, self._label_columns)}
+                row["confidences"] = {label: value for label, value in confidences.items() if value is not None}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _write_parquet(self, path: Path) -> None:
+        import pyarrow as pa
+
+        schema = pa.schema([(name, pa.string() if name in _TEXTS else pa.float32()) for name in self._columns])
+        records = self._records()
+        with import_parquet(path).ParquetWriter(path, schema) as writer:
+            while batch := list(islice(records, _PARQUET_ROWS)):
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+
+
+def _stamp(row: Row) -> str:
+    """Describe the recording of a row as the file system does, without reading it; renaming folders leaves it."""
+    try:
+        status = os.stat(row.location)
+    except (OSError, ValueError):  # not there, or no name that a file can have
+        return _NO_FILE
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else "all" if value is None else str(value)

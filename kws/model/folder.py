@@ -1,0 +1,10 @@
+"""What a model folder holds, and the folder that ships with the package."""
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
+STATE_FILE = "model.pt"  # for TorchServe's archiver
+
+SHIPPED = Path(__file__).resolve().parents[1] / "pretrained/kws-8"

@@ -1,0 +1,33 @@
+"""Load a model folder as a PyTorch module."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from kws.errors import ModelError
+from kws.model.folder import CONFIG_FILE
+from kws.model.labels import LabelSet
+
+if TYPE_CHECKING:
+    from kws.model.modeling import KwsForAudioClassification
+
+
+def load_torch_model(folder: Path) -> KwsForAudioClassification:
+    """Load a model folder as a PyTorch module for inference; raises ModelError if it is none."""
+    if not (folder / CONFIG_FILE).is_file():
+        raise ModelError(f"{folder}: no config.json; expected a model folder that scripts/train.py wrote", "no_model")
+    from transformers.utils.logging import disable_progress_bar
+
+    from kws.model.modeling import KwsForAudioClassification
+
+    disable_progress_bar()  # of transformers, for every file it reads
+    try:
+        return KwsForAudioClassification.from_pretrained(folder, local_files_only=True).eval()
+    except Exception as error:  # transformers, safetensors and torch each raise their own for a damaged folder
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{folder}: cannot be loaded ({reason}); train again") from error
+
+
+def labels_of(model: KwsForAudioClassification) -> LabelSet:
+    """Read a PyTorch model's labels."""
+    return LabelSet.from_id2label(cast("dict[int, str]", model.config.id2label))

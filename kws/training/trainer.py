@@ -1,0 +1,333 @@
+"""The training job: prepared store and configuration -> model folder."""
+from __future__ import annotations
+
+import json
+import logging
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from transformers import (EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainerCallback,
+                          TrainerControl, TrainerState, TrainingArguments, set_seed)
+from transformers.utils.logging import disable_progress_bar
+
+from kws.config.architecture import load_architecture
+from kws.config.sections import Config
+from kws.data.dataset import Batches, ClipDataset
+from kws.data.noise_bank import NoiseBank
+from kws.data.split import TRAINING, VALIDATION
+from kws.data.store import PreparedStore, load_store
+from kws.errors import ConfigError, DataError, ModelError
+from kws.evaluation.metrics import headline, keyword_recall
+from kws.files.atomic import atomic_folder, check_replaceable, explain_full_disk
+from kws.files.locks import exclusive
+from kws.inference.cores import available_cores
+from kws.model.labels import LabelSet
+from kws.model.loading import labels_of
+from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
+from kws.tracking.tracker import EpochReporter, Tracker
+from kws.training import checkpoints
+from kws.training.augment import Augmenter
+from kws.training.distillation import Teachers
+from kws.training.distributed import Processes, forget_others, processes
+from kws.training.model_card import write_model_card
+from kws.training.prior import expect_keywords
+from kws.training.progress import Progress, history
+
+logger = logging.getLogger(__name__)
+
+_EVALUATION_BATCH = 250
+_MODEL_FILE = "model.safetensors"
+_FIGURES = ("accuracy", "macro_f1", "keyword_recall")  # of the validation, that are kept
+_USEFUL = 0.5  # share of the keywords to find, and of what a constant answer gets wrong to get right
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Result of a training.
+
+    Args:
+        model: the model folder.
+        epochs: epochs trained.
+        validation: 0..1, of the finished model on the validation split: `accuracy`, `macro_f1`, and `keyword_recall`,
+            the mean share of a keyword's clips that were answered with it.
+        num_parameters: weights that were trained.
+        clips_per_second: of the whole training loop, evaluation left out.
+    """
+
+    model: Path
+    epochs: int
+    validation: dict[str, float]
+    num_parameters: int
+    clips_per_second: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Final figures for a tracker: `validation_*`, `epochs`, `clips_per_second`."""
+        return {**{f"validation_{name}": value for name, value in self.validation.items()},
+                "epochs": self.epochs, "clips_per_second": self.clips_per_second}
+
+
+class EpochDraw(TrainerCallback):
+    """Draw the clips of every epoch, and their order, by its number: a resumed training hears what it would have."""
+
+    def __init__(self, clips: ClipDataset, batches: Batches) -> None:
+        self.clips, self.batches = clips, batches
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                       **kwargs: Any) -> None:
+        """Draw, before the first batch is fetched."""
+        epoch = round(state.epoch or 0)
+        self.clips.set_epoch(epoch)
+        self.batches.set_epoch(epoch)
+
+
+class KwsTrainer(Trainer):
+    """A `Trainer` that draws every epoch anew and augments each training batch on the device it is trained on."""
+
+    def __init__(self, *, augmenter: Augmenter, noise: Optional[NoiseBank], label_smoothing: float,
+                 teachers: Sequence[Path], batch_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        clips = cast(ClipDataset, self.train_dataset)
+        self.batches = Batches(len(clips), batch_size, self.args.seed, self.args.process_index, self.args.world_size)
+        self.add_callback(EpochDraw(clips, self.batches))
+        self.teachers = Teachers(teachers, kwargs["model"], self.args.device) if teachers else None
+        self.augmenter = augmenter
+        self.noise = noise.to(self.args.device) if noise else None
+        self.label_smoothing = label_smoothing
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return this process's share of every batch; without accelerate's sharding, which hears some clips twice."""
+        return DataLoader(cast(ClipDataset, self.train_dataset), batch_sampler=self.batches,
+                          collate_fn=self.data_collator, pin_memory=self.args.dataloader_pin_memory)
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
+                     num_items_in_batch: torch.Tensor | int | None = None) -> Any:
+        """Cross-entropy; in training of augmented clips, with smoothed labels and perhaps teachers' answers."""
+        if not model.training:
+            outputs = model(**inputs)
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+        features = self._augmented_features(inputs["input_values"])
+        outputs = model(input_features=features)
+        loss = torch.nn.functional.cross_entropy(outputs.logits, inputs["labels"], label_smoothing=self.label_smoothing)
+        if self.teachers:
+            loss = self.teachers.loss(loss, outputs.logits, features)
+        return (loss, outputs) if return_outputs else loss
+
+    def _load_best_model(self) -> None:
+        """Leave it to `load_kept_weights`: `Trainer` calls this only where the checkpoints are."""
+
+    def load_kept_weights(self) -> None:
+        """Go back to the best epoch's weights where that is the one to keep, not the last; alike in all processes."""
+        rows = history(self.state)
+        is_earlier = kept_epoch(rows, len(cast(ClipDataset, self.eval_dataset))) < rows["epoch"].max()
+        if is_earlier and self.is_world_process_zero():
+            super()._load_best_model()
+        if torch.distributed.is_initialized():
+            for weight in self.accelerator.unwrap_model(self.model).state_dict().values():
+                torch.distributed.broadcast(weight, src=0)
+
+    @torch.no_grad()
+    def _augmented_features(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """[B, T] -> [B, 1, M, F]; drawn from the seed and the step, so that a resumed training draws the same."""
+        entropy = [self.args.seed, self.state.global_step, self.args.process_index]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        return self.augmenter.spectrograms(waveforms, self.noise.draw if self.noise else None,
+                                           self.accelerator.unwrap_model(self.model).features,
+                                           torch.Generator().manual_seed(seed))
+
+
+def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = None) -> TrainingResult:
+    """Train a model as configured and write its folder, whole or not at all.
+
+    Args:
+        config: the configuration.
+        resume: continue from the last checkpoint instead of starting anew.
+        tracker: receives metrics each epoch; None disables tracking.
+
+    Raises:
+        ConfigError: if the architecture does not fit the features, or the environment names processes that are not
+            there.
+        DataError: if the prepared store is missing or made for other settings, there is nothing to resume from, the
+            checkpoints belong to another training ("other_training"), or one runs there ("in_use").
+        FileExistsError: if the folder for the model holds something else.
+        ModelError: "diverged" if the loss is no longer finite; "other_teacher" if a teacher is none for this model.
+        TrackingError: if the training cannot be recorded; nothing was trained then.
+    """
+    group = processes()
+    if not group.is_joined:
+        forget_others()
+    with ExitStack() as held:
+        for path in (config.training.model, config.training.checkpoints):
+            if group.is_first:
+                held.enter_context(exclusive(path, "a training"))
+        check_replaceable(config.training.model, _MODEL_FILE)  # fail before training, not after
+        return _train(config, group, resume, tracker)
+
+
+def _train(config: Config, group: Processes, resume: bool, tracker: Optional[Tracker]) -> TrainingResult:
+    disable_progress_bar()  # of transformers, for every file it writes
+    set_seed(config.seed)
+    torch.set_num_threads(config.training.num_threads or max(1, available_cores() // group.on_this_machine))
+    store = _load_matching_store(config)
+    trainer, progress = _build_trainer(config, store)
+    description = checkpoints.describe(config, store, group.count)
+    start = _find_start(config, trainer, description) if resume else None
+    if tracker is not None:
+        tracker.start(resume, {"prepared_digest": store.digest,
+                               "num_parameters": str(trainer.get_num_trainable_parameters())})
+        trainer.add_callback(EpochReporter(tracker))
+    if start is None and group.is_first:
+        checkpoints.begin(config.training.checkpoints, description)
+    try:
+        with explain_full_disk(config.training.checkpoints):
+            trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    except KeyboardInterrupt:
+        logger.warning("stopped at step %d of %d; --resume continues from the last finished epoch",
+                       trainer.state.global_step, trainer.state.max_steps)
+        raise
+    trainer.load_kept_weights()
+    return _finish(config, trainer, progress)
+
+
+def _find_start(config: Config, trainer: KwsTrainer, description: Mapping[str, Any]) -> Path:
+    """Return the checkpoint to go on from; the first process chooses it for all."""
+    folder, last = config.training.checkpoints, None
+    if trainer.is_world_process_zero():
+        last = checkpoints.to_resume(folder, description)
+    start = checkpoints.from_first(last, folder)
+    if start.is_last:
+        how = "stopped early" if start.epoch < config.training.epochs else "finished"
+        logger.warning("warning: %s: this training has %s, after epoch %d of %d; nothing is left to train, and the "
+                       "model is written from its checkpoints", folder, how, start.epoch, config.training.epochs)
+        trainer.args.num_train_epochs = start.epoch  # or one more would be trained after an early stop
+    return start.path
+
+
+def kept_epoch(rows: pd.DataFrame, num_clips: int) -> int:
+    """Choose the last epoch, or the one of the best macro-F1 if that is better by more than two standard errors.
+
+    The best of many epochs is lucky with a few clips, and an early one may be points worse in noise. Preferring what is
+    as good as can be told is the idea of L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
+
+    Args:
+        rows: the epochs so far, as `history` gives them.
+        num_clips: that they were validated on.
+    """
+    best, last = rows.iloc[int(rows["macro_f1"].argmax())], rows.iloc[-1]
+    error = math.sqrt(best["accuracy"] * (1 - best["accuracy"]) / num_clips)
+    return int((best if best["macro_f1"] - last["macro_f1"] > 2 * error else last)["epoch"])
+
+
+def _load_matching_store(config: Config) -> PreparedStore:
+    """Load the prepared store; raise DataError if it was prepared for other settings."""
+    store = load_store(config.data.prepared)
+    found = (store.sample_rate, store.waveforms.shape[1], store.labels.names)
+    expected = (config.data.sample_rate, config.data.num_samples, LabelSet.from_keywords(config.data.keywords).names)
+    if found != expected:
+        raise DataError(f"{config.data.prepared}: prepared for {found}; the configuration asks for {expected}; "
+                        "run scripts/prepare.py again", "stale_store")
+    return store
+
+
+def _build_trainer(config: Config, store: PreparedStore) -> tuple[KwsTrainer, Progress]:
+    settings, training = config.data, config.training
+    clips = ClipDataset(store, TRAINING, settings.unknown_ratio, settings.silence_ratio, settings.silence_gain_db,
+                        config.seed, settings.left_out, training.min_epoch_steps * training.batch_size)
+    if clips.passes > 1:
+        logger.info("%d training clips are few: an epoch goes through them %d times, for training.min_epoch_steps = %d",
+                    len(clips) // clips.passes, clips.passes, training.min_epoch_steps)
+    validation = ClipDataset(store, VALIDATION, None, settings.silence_ratio, settings.silence_gain_db, config.seed)
+    progress = Progress(len(clips))
+    trainer = KwsTrainer(
+        model=_build_model(config, store.labels), args=_training_arguments(config),
+        train_dataset=clips, eval_dataset=validation, data_collator=_as_it_is,
+        compute_metrics=partial(_validation_metrics, num_keywords=len(store.labels.keywords)),
+        callbacks=[progress, EarlyStoppingCallback(training.early_stop_epochs)], batch_size=training.batch_size,
+        augmenter=Augmenter(sample_rate=settings.sample_rate, **config.augment.model_dump()), noise=clips.noise,
+        label_smoothing=training.label_smoothing, teachers=training.teachers)
+    trainer.remove_callback(PrinterCallback)
+    return trainer, progress
+
+
+def _build_model(config: Config, labels: LabelSet) -> KwsForAudioClassification:
+    architecture = load_architecture(config.architecture)
+    try:
+        return build_model(labels.names, config.data.sample_rate, config.data.num_samples,
+                           config.features.model_dump(), architecture.model_dump(mode="json"))
+    except ValueError as error:
+        raise ConfigError(str(config.architecture), [str(error)]) from None
+
+
+def _training_arguments(config: Config) -> TrainingArguments:
+    settings = config.training
+    return TrainingArguments(
+        output_dir=str(settings.checkpoints), seed=config.seed, data_seed=config.seed,
+        num_train_epochs=settings.epochs, per_device_train_batch_size=max(1, settings.batch_size // processes().count),
+        per_device_eval_batch_size=_EVALUATION_BATCH, learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay, lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup_epochs / settings.epochs, max_grad_norm=settings.max_gradient_norm,
+        eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", save_total_limit=2,
+        load_best_model_at_end=True, metric_for_best_model="macro_f1", greater_is_better=True,
+        restore_callback_states_from_checkpoint=True, remove_unused_columns=False, label_names=["labels"],
+        use_cpu=not torch.cuda.is_available(), ddp_backend=_cpu_backend(), ddp_find_unused_parameters=False,
+        dataloader_pin_memory=torch.cuda.is_available(), disable_tqdm=True, report_to=[])
+
+
+def _cpu_backend() -> Optional[str]:
+    """Name the backend that joins processes on CPUs; None without torchrun, or where there are GPUs."""
+    return "gloo" if processes().is_joined and not torch.cuda.is_available() else None
+
+
+def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The data set hands out whole batches; there is nothing to collate."""
+    return batch
+
+
+def _validation_metrics(prediction: EvalPrediction, num_keywords: int) -> dict[str, float]:
+    logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if not np.isfinite(logits).all():
+        raise ModelError("training diverged: logits are NaN or infinite; lower training.learning_rate", "diverged")
+    answers = logits.argmax(axis=1)
+    return {**headline(targets, answers), "keyword_recall": keyword_recall(targets, answers, num_keywords)}
+
+
+def _warn_if_useless(validation: Mapping[str, float], targets: np.ndarray, labels: LabelSet) -> None:
+    """Say so where a model hardly beats a constant answer: accuracy alone looks well where one label is frequent."""
+    counts = np.bincount(targets, minlength=len(labels))
+    share = float(counts.max() / counts.sum())
+    if validation["keyword_recall"] < _USEFUL or validation["accuracy"] - share < _USEFUL * (1 - share):
+        logger.warning("warning: of little use: this model finds %.1f %% of the keywords, and %.1f %% of its answers "
+                       "are right where always answering %s would give %.1f %%; more recordings of each keyword help, "
+                       "then more training.epochs", 100 * validation["keyword_recall"], 100 * validation["accuracy"],
+                       labels.names[counts.argmax()], 100 * share)
+
+
+def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> TrainingResult:
+    """Write the model folder from the weights of the kept epoch, which the trainer has."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    rows, clips = history(trainer.state), cast(ClipDataset, trainer.eval_dataset)
+    expect_keywords(model, config.training.keyword_rarity)  # non-keywords are commoner in use than in training
+    metrics = trainer.predict(clips, metric_key_prefix="validation").metrics or {}
+    validation = {name: metrics[f"validation_{name}"] for name in _FIGURES}
+    _warn_if_useless(validation, clips.label_ids, labels_of(model))
+    result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,
+                            sum(parameter.numel() for parameter in model.parameters()), progress.clips_per_second)
+    if trainer.is_world_process_zero():
+        summary = {"validation": validation, "kept_epoch": kept_epoch(rows, len(clips)), "epochs": result.epochs,
+                   "num_parameters": result.num_parameters, "seed": config.seed}
+        with atomic_folder(config.training.model) as folder:
+            model.save_pretrained(folder)
+            KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
+            (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            rows.to_csv(folder / "history.csv", index=False)
+            write_model_card(folder / "README.md", config.data.keywords, config.data.sample_rate,
+                             config.data.num_samples, summary, config.data.attribution, config.data.licence)
+    return result

@@ -1,0 +1,129 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from kws.errors import ModelError
+from kws.export import to_onnx as module
+from kws.export.quantize import quantize
+from kws.export.to_onnx import export
+from kws.inference.runtime import OnnxRuntime
+from kws.model.features import FoldedLogMel
+from kws.model.loading import load_torch_model
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """An exported model folder to change."""
+    return Path(shutil.copytree(exported, tmp_path / "kws"))
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return np.random.default_rng(0).integers(-32768, 32767, (40, 16000)).astype(np.int16)
+
+
+def test_an_export_answers_as_pytorch_and_holds_what_a_runtime_needs(folder, clips):
+    result = export(folder, clips)
+    assert result.path == folder / "model.onnx" and result.difference < 1e-4 and result.clips == 52
+    runtime, model = OnnxRuntime(result.path), load_torch_model(folder)
+    batch = clips.astype(np.float32) / 32768
+    with torch.inference_mode():
+        np.testing.assert_allclose(runtime.logits(batch), model(torch.from_numpy(batch)).logits.numpy(), atol=1e-4)
+    state = torch.load(folder / "model.pt", weights_only=True)
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_file_is_for_older_runtimes_and_names_no_file_of_this_machine(exported):
+    proto = onnx.load(exported / "model.onnx")
+    assert proto.ir_version <= 10 and proto.opset_import[0].version <= 20
+    content = (exported / "model.onnx").read_bytes()
+    assert str(Path.cwd()).encode() not in content and b"site-packages" not in content
+    metadata = {item.key: item.value for item in proto.metadata_props}
+    assert json.loads(metadata["labels"]) == ["yes", "no", "_unknown_", "_silence_"]
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param  # any number of clips
+
+
+def test_the_file_is_smaller_than_an_unfolded_transform(exported):
+    assert (exported / "model.onnx").stat().st_size < 480 * 2 * 255 * 4  # window; cosines and sines of the heard bins
+
+
+def test_nothing_is_written_where_the_answers_differ(folder, monkeypatch):
+    class Wrong(FoldedLogMel):
+        def forward(self, waveforms):
+            return super().forward(0.5 * waveforms)
+
+    monkeypatch.setattr(module, "FoldedLogMel", Wrong)
+    for name in ("model.onnx", "model.pt"):
+        (folder / name).unlink()
+    before = sorted(folder.iterdir())
+    with pytest.raises(ModelError, match="logits differ"):
+        export(folder, np.empty((0, 16000), dtype=np.int16))
+    assert sorted(folder.iterdir()) == before
+
+
+def test_clips_of_another_length_are_refused(folder):
+    with pytest.raises(ModelError, match="listens to 16,000 samples"):
+        export(folder, np.zeros((2, 8000), dtype=np.int16))
+
+
+def test_an_8_bit_model_answers_nearly_as_before(folder, clips, monkeypatch):
+    monkeypatch.setattr("kws.export.quantize._MAX_LOSS", 1.0)  # an untrained model decides by hairs
+    waveforms = clips.astype(np.float32) / 32768 * 10.0 ** -np.arange(40)[:, None].clip(max=5)
+    waveforms = waveforms.astype(np.float32)
+    expected = OnnxRuntime(folder / "model.onnx").logits(waveforms)
+    heard = np.round(waveforms * 32768).astype(np.int16)
+    before, after = quantize(folder, heard, heard, expected.argmax(axis=1))
+    assert before.accuracy > 0.9 and after.path == folder / "model.int8.onnx"
+    found = OnnxRuntime(after.path).logits(waveforms)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < 0.25 * np.ptp(expected)
+    nodes = list(onnx.load(after.path).graph.node)
+    assert "QuantizeLinear" in {node.op_type for node in nodes}
+    makers, front_end = {name: node for node in nodes for name in node.output}, set()
+    waiting = [name for node in nodes if node.op_type == "Log" for name in node.output]
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None:
+            front_end.add(node.op_type)
+            waiting.extend(node.input)
+    assert {"Log", "MatMul", "Pad"} <= front_end
+    assert not front_end & {"QuantizeLinear", "DequantizeLinear"}
+
+
+def test_8_bit_ranges_are_measured_on_training_clips_and_judged_on_others(folder, clips, monkeypatch):
+    monkeypatch.setattr("kws.export.quantize._MAX_LOSS", 1.0)
+    quiet = (clips // 1000).astype(np.int16)
+    quantize(folder, quiet, clips[:8], np.zeros(8, dtype=np.int64))
+    found = (folder / "model.int8.onnx").read_bytes()
+    quantize(folder, quiet, clips[8:16], np.zeros(8, dtype=np.int64))
+    assert (folder / "model.int8.onnx").read_bytes() == found  # whatever it is judged on
+    quantize(folder, clips, clips[:8], np.zeros(8, dtype=np.int64))
+    assert (folder / "model.int8.onnx").read_bytes() != found
+
+
+def test_an_8_bit_model_that_loses_is_not_kept(folder, clips, monkeypatch):
+    monkeypatch.setattr("kws.export.quantize.write_int8",
+                        lambda source, destination, clips: shutil.copy(source, destination))
+    monkeypatch.setattr("kws.export.quantize._MAX_LOSS", -1.0)  # nothing can be a whole point better
+    with pytest.raises(ModelError, match="Not written"):
+        quantize(folder, clips, clips, np.zeros(len(clips), dtype=np.int64))
+    assert not (folder / "model.int8.onnx").exists()
+
+
+def test_the_script_works_without_a_store(folder, tmp_path):
+    root = Path.cwd()
+    done = subprocess.run([sys.executable, str(root / "scripts/export.py"), str(folder), "--config",
+                           str(root / "configs/kws.yaml")], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(root)})
+    assert done.returncode == 0, done.stderr
+    assert "generated clips only" in done.stderr and "model.onnx" in done.stdout
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,27 @@
+import pytest
+
+from kws.training.model_card import write_model_card
+
+SUMMARY = {"num_parameters": 12345, "kept_epoch": 19, "epochs": 20, "seed": 3,
+           "validation": {"accuracy": 0.951, "macro_f1": 0.954}}
+
+
+@pytest.fixture
+def card(tmp_path):
+    def write(attribution="", licence=""):
+        write_model_card(tmp_path / "README.md", ("yes", "no"), 16000, 8000, SUMMARY, attribution, licence)
+        return (tmp_path / "README.md").read_text()
+
+    return write
+
+
+def test_it_says_what_the_model_answers_and_how_well(card):
+    text = card()
+    assert all(said in text for said in ("yes, no", "one of 4 labels", "0.5 s at 16,000 Hz", "12,345 parameters",
+                                         "epoch 19 of 20 (seed 3)", "accuracy 95.10%", "macro-F1 95.40%"))
+
+
+def test_it_names_whose_recordings_they_are_and_under_what_licence(card):
+    assert "Trained on recordings of Ann.\nLicence of the recordings: CC0\n" in card("recordings of Ann", "CC0")
+    assert "Trained on" not in card(licence="CC0") and "Licence" not in card("recordings of Ann")
+    assert "do not say" in card() and "do not say" not in card(licence="CC0")
