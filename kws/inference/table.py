@@ -111,7 +111,7 @@ class ResumableTable:
         Raises:
             DataError: "other_table" if it is of another model, other settings or recordings; nothing is changed then.
         """
-        if not self.part.exists():
+        if not self.part.exists() or not self.part.stat().st_size:  # killed before its first line was written
             self.start()
             return
         with open(self._side, "rb") as side:
