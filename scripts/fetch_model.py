@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
+from kws.commands.cli import EXIT_OK, add_config, add_verbosity, guard, start_logging
 from kws.config.sections import load_config
 
 
@@ -19,9 +19,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("model", help="models:/NAME@champion or models:/NAME/VERSION")
     parser.add_argument("folder", type=Path, help="for the model, replaced")
-    parser.add_argument("--config", type=Path, default=Path("configs/kws.yaml"),
-                        help="where models are registered (default: configs/kws.yaml)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key")
+    add_config(parser, "configs/kws.yaml", "where models are registered")
     add_verbosity(parser)
     return parser.parse_args(argv)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from kws.audio.decode import Limits
 from kws.errors import KwsError
-from kws.inference.decision import Prediction, answer
+from kws.inference.decision import Prediction, as_record
 from kws.inference.spotter import KeywordSpotter
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class KwsHandler:
     def _document(self, request: Union[Request, KwsError], outcome: Outcome) -> dict[str, Any]:
         if isinstance(request, KwsError) or isinstance(outcome, KwsError):
             return {"error": {"code": outcome.code, "message": str(outcome)}}  # type: ignore[union-attr]
-        return {**answer(outcome, request[2]), "model": self._model}
+        return {**as_record(outcome, request[2]), "model": self._model}
 
 
 def _internal_error(error: Exception) -> KwsError:

@@ -23,7 +23,7 @@ from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
 from kws.errors import AudioError, DataError
 from kws.inference.batch import label_rows, predict
 from kws.inference.cores import available_cores
-from kws.inference.decision import answer
+from kws.inference.decision import as_record
 from kws.inference.inputs import Inputs, Row, list_inputs
 from kws.inference.runtime import RUNTIMES, load_runtime
 from kws.inference.spotter import Answer, KeywordSpotter
@@ -103,7 +103,7 @@ def _print_rows(spotter: KeywordSpotter, listing: Inputs, args: argparse.Namespa
 
 
 def _json_line(row: Row, found: Answer, top_k: Optional[int]) -> str:
-    told = {"error": f"{found.code}: {found}"} if isinstance(found, AudioError) else answer(found, top_k)
+    told = {"error": f"{found.code}: {found}"} if isinstance(found, AudioError) else as_record(found, top_k)
     return json.dumps({"path": row.path, **told}, ensure_ascii=False)
 
 

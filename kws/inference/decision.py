@@ -29,17 +29,17 @@ class Prediction:
     seconds: float = 0.0
 
 
-def most_confident(confidences: dict[str, float], top_k: Optional[int] = None) -> dict[str, float]:
+def _most_confident(confidences: dict[str, float], top_k: Optional[int] = None) -> dict[str, float]:
     """Keep the `top_k` most probable labels, the most probable first; all, in the model's order, for None."""
     if top_k is None:
         return confidences
     return dict(sorted(confidences.items(), key=lambda item: -item[1])[:top_k])
 
 
-def answer(prediction: Prediction, top_k: Optional[int] = None) -> dict[str, Any]:
+def as_record(prediction: Prediction, top_k: Optional[int] = None) -> dict[str, Any]:
     """Put a prediction into the shape that programs get it in (JSON lines, HTTP)."""
     return {"label": prediction.label, "confidence": prediction.confidence,
-            "confidences": most_confident(prediction.confidences, top_k), "start_seconds": prediction.start_seconds}
+            "confidences": _most_confident(prediction.confidences, top_k), "start_seconds": prediction.start_seconds}
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, TextIO
 import kws
 from kws.errors import AudioError, DataError
 from kws.files.atomic import atomic_file, flush, open_alone
-from kws.inference.decision import most_confident
+from kws.inference.decision import as_record
 from kws.inference.inputs import Row, import_parquet
 from kws.inference.spotter import Answer
 from kws.model.labels import LabelSet
@@ -191,9 +191,10 @@ class ResumableTable:
     def _cells(self, row: Row, answer: Answer) -> list[str]:
         if isinstance(answer, AudioError):
             return [row.path, "", "", *("" for _ in self._labels), "", f"{answer.code}: {answer}"]
-        kept = most_confident(answer.confidences, self._top_k)
+        told = as_record(answer, self._top_k)
+        kept = told["confidences"]
         confidences = [f"{kept[label]:.6f}" if label in kept else "" for label in self._labels]
-        return [row.path, answer.label, f"{answer.confidence:.6f}", *confidences, f"{answer.start_seconds:g}", ""]
+        return [row.path, told["label"], f"{told['confidence']:.6f}", *confidences, f"{told['start_seconds']:g}", ""]
 
     def finish(self) -> None:
         """Give the complete table its name, in the format that was asked for."""
