@@ -14,7 +14,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from kws.audio.formats import EXPECTED, Wav, complete, find_wav
+from kws.audio.formats import EXPECTED, complete
+from kws.audio.wav import Wav, find_wav
 from kws.errors import AudioError
 from kws.model.window import FULL_SCALE
 

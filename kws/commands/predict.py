@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Optional, Sequence
 
+import kws
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
 from kws.errors import AudioError, DataError
 from kws.inference.batch import label_rows, predict
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     suffix = args.output_path.suffix.lstrip(".").lower()
     kind = args.format or (suffix if suffix in FORMATS else "csv")
     table = ResumableTable(args.output_path, spotter.labels, kind, args.top_k,
-                           {"model": runtime.digest, "threshold": args.threshold})
+                           {"version": kws.__version__, "model": runtime.digest, "threshold": args.threshold})
     summary = predict(spotter, listing, table, args.threshold, args.batch_size, args.workers, args.resume)
     print(summary.text())
     print(f"{args.output_path}: written")

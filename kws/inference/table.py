@@ -20,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, TextIO
 
-import kws
 from kws.errors import AudioError, DataError
 from kws.files.atomic import atomic_file, flush, open_alone
 from kws.inference.decision import as_record
@@ -60,7 +59,7 @@ class ResumableTable:
         self._side = path.with_name(f"{path.name}.part.json")
         self._label_columns = labels.columns(_OURS)
         self._columns = ["path", "label", "confidence", *self._label_columns, "start_seconds", "error"]
-        self._belongs_to = {"program": _PROGRAM, "format": _VERSION, "version": kws.__version__,
+        self._belongs_to = {"program": _PROGRAM, "format": _VERSION,
                             "labels": list(labels), "top_k": top_k, **(settings or {})}
         self._lock: Optional[TextIO] = None
         if kind == "parquet":

@@ -18,6 +18,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
+import kws
 from kws import KeywordSpotter
 from kws.__main__ import main
 from kws.audio.decode import decode
@@ -311,7 +312,8 @@ def begun(exported, run, clips, tmp_path):
     """A prediction of six of the ten clips, interrupted, with threshold 0.5 and top_k 2; the command that goes on."""
     runtime = load_runtime(exported, threads=1)
     spotter = KeywordSpotter(runtime)
-    table = ResumableTable(tmp_path / "p.csv", spotter.labels, "csv", 2, {"model": runtime.digest, "threshold": 0.5})
+    settings = {"version": kws.__version__, "model": runtime.digest, "threshold": 0.5}
+    table = ResumableTable(tmp_path / "p.csv", spotter.labels, "csv", 2, settings)
     with pytest.raises(KeyboardInterrupt):
         predict(interrupted_after(spotter, 3), list_inputs(clips), table, 0.5, batch_size=2)
     assert len(rows_of(tmp_path / "p.csv.part")) == 6
@@ -555,3 +557,31 @@ def test_labels_equal_the_pytorch_models(exported, real_speech, run, tmp_path):
     found = np.array([[float(row[label]) for label in LABELS] for row in rows])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert [row["label"] for row in rows] == [LABELS[index] for index in expected.argmax(axis=1)]
+
+
+def test_a_table_that_was_killed_before_its_first_line_is_begun_anew(exported, clips, tmp_path):
+    spotter = KeywordSpotter(exported)
+    with table_of(tmp_path, spotter, "csv") as table:
+        table.start()
+    table.part.write_bytes(b"")
+    (tmp_path / "p.csv.part.json").write_text("")
+    predict(spotter, list_inputs(clips), table_of(tmp_path, spotter, "csv"), resume=True)
+    assert len(rows_of(tmp_path / "p.csv")) == 10
+
+
+def test_without_a_table_rows_are_printed(exported, clips, tmp_path, capsys):
+    (clips / "broken.wav").write_bytes(b"")
+    assert main(["predict", str(clips), str(clips / "0.wav"), "--model", str(exported)]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 12 and sum(line.startswith("error") for line in lines) == 1
+    assert main(["predict", str(clips / "0.wav"), "--model", str(exported), "--format", "jsonl", "--top_k", "1"]) == 0
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    expected = KeywordSpotter(exported)(clips / "0.wav")
+    assert (row["path"], row["label"], len(row["confidences"])) == ("0.wav", expected.label, 1)
+
+
+@pytest.mark.parametrize("arguments, told", [
+    ([], "no input"), (["a.wav", "--resume"], "--output_path"), (["a.wav", "--format", "csv"], "--output_path")])
+def test_what_cannot_be_predicted_or_printed_is_one_line(arguments, told, capsys):
+    assert main(["predict", *arguments]) == 2
+    assert told in capsys.readouterr().err
