@@ -336,13 +336,8 @@ def test_a_model_that_was_not_exported_is_not_packed(exported, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_the_archive_holds_all_modules_that_its_modules_import():
-    script = (ROOT / "scripts/archive.py").read_text()
-    modules = next(ast.literal_eval(node.value) for node in ast.parse(script).body
-                   if isinstance(node, ast.Assign) and node.targets[0].id == "MODULES")
-    for name in modules:
-        for node in ast.walk(ast.parse((ROOT / f"kws/{name}.py").read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                assert node.module in modules, name
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kws."):
-                assert node.module.split(".")[1] in modules, name
+def test_the_archive_holds_the_package_without_what_ships_in_it(unpacked):
+    package = ROOT / "kws"
+    expected = {path.relative_to(package) for path in package.rglob("*.py") if "pretrained" not in path.parts}
+    assert {path.relative_to(unpacked / "kws") for path in (unpacked / "kws").rglob("*.py")} == expected
+    assert not (unpacked / "kws/pretrained").exists()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from load_client import Load, run
 
 from kws.errors import KwsError
-from load_client import Load, run
 
 
 class Picky(BaseHTTPRequestHandler):

@@ -113,7 +113,7 @@ def test_a_training_that_fails_says_why_in_its_log(tmp_path):
     log = (tmp_path / "runs/kws.log").read_text()
     assert done.returncode == EXIT_BAD_INPUT
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
-    assert done.stderr.removeprefix("error: ").strip() in log and "Traceback" in log and "training.py" in log
+    assert done.stderr.removeprefix("error: ").strip() in log and "Traceback" in log and "trainer.py" in log
 
 
 def test_a_log_file_takes_every_name(tmp_path):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import signal
@@ -10,14 +9,13 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import soundfile
 from scipy.signal import welch
 
-from kws.commands.cli import guard
+from kws.__main__ import main
 from kws.corpus import acoustics, synthesis, voices
 from kws.corpus.synthesis import NOISE_FOLDER, speaker_name, synthesize, tree_digest
 from kws.corpus.voices import ESPEAK, PICO, Utterance, Voice, pronounce
@@ -355,26 +353,16 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         tiny(tmp_path / "data", overwrite=True)
 
 
-# The script
+# The command
 
-@pytest.fixture
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("synthesize_script", ROOT / "scripts" / "synthesize.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_script_reports_one_line(
-        tmp_path: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_one_line(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "data"
     arguments = [str(folder), *"--keywords lights fan --words zero --takes 2 1 --speakers 2".split()]
-    assert guard(script.main, arguments) == 0
+    assert main(["synthesize", *arguments]) == 0
     report = rf"{folder}: 10 clips, 2 speakers, 3 words, \d+ s, sha256 {tree_digest(folder)}\n"
     assert re.fullmatch(report, capsys.readouterr().out)
-    assert guard(script.main, arguments) == 2
+    assert main(["synthesize", *arguments]) == 2
     assert "--force" in capsys.readouterr().err
 
 

@@ -1,18 +1,8 @@
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-
-@pytest.fixture(scope="module")
-def robustness():
-    spec = importlib.util.spec_from_file_location("script_robustness",
-                                                  Path(__file__).resolve().parents[2] / "scripts/robustness.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+from kws.evaluation import robustness
 
 
 def seeded(seed=0):
@@ -20,7 +10,7 @@ def seeded(seed=0):
 
 
 @pytest.mark.parametrize("direct_db", [-6.0, 0.0, 12.0])
-def test_the_direct_sound_comes_first_and_as_loud_as_asked(robustness, direct_db):
+def test_the_direct_sound_comes_first_and_as_loud_as_asked(direct_db):
     responses = robustness.room_responses(3, 0.4, direct_db, 16000, seeded())
     assert responses.shape == (3, 8000)
     assert responses[:, 0].tolist() == [1.0, 1.0, 1.0]
@@ -30,7 +20,7 @@ def test_the_direct_sound_comes_first_and_as_loud_as_asked(robustness, direct_db
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.8])
-def test_the_tail_falls_by_sixty_decibels_in_the_time_asked_for(robustness, seconds):
+def test_the_tail_falls_by_sixty_decibels_in_the_time_asked_for(seconds):
     tail = robustness.room_responses(50, seconds, 0.0, 16000, seeded())[:, 40:].square().mean(dim=0)
     frames = 10 * torch.log10(tail[:round(0.6 * seconds * 16000) // 160 * 160].reshape(-1, 160).mean(dim=1))
     slope_db = np.polyfit(np.arange(len(frames)) * 0.01, frames.numpy(), 1)[0]
@@ -38,7 +28,7 @@ def test_the_tail_falls_by_sixty_decibels_in_the_time_asked_for(robustness, seco
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000])
-def test_a_clip_in_a_room_is_as_loud_as_it_was_and_sounds_on(robustness, sample_rate):
+def test_a_clip_in_a_room_is_as_loud_as_it_was_and_sounds_on(sample_rate):
     clips = torch.zeros(250, sample_rate // 4)  # more than are worked on at a time
     clips[:, sample_rate // 8:sample_rate // 8 + 20] = torch.linspace(0.01, 0.1, 250)[:, None]
     heard = robustness.across_room(clips, sample_rate, seed=0)
@@ -48,7 +38,7 @@ def test_a_clip_in_a_room_is_as_loud_as_it_was_and_sounds_on(robustness, sample_
     assert not torch.allclose(heard[0] / heard[0].max(), heard[-1] / heard[-1].max(), atol=1e-2)
 
 
-def test_each_clip_is_the_sum_of_its_echoes(robustness):
+def test_each_clip_is_the_sum_of_its_echoes():
     """The convolution written down once more, as a product with shifted copies."""
     clips = 0.1 * torch.randn(3, 400, generator=seeded(1))
     responses = robustness.room_responses(3, robustness._ROOM_SECONDS, robustness._ROOM_DIRECT_DB, 16000, seeded())
@@ -58,5 +48,5 @@ def test_each_clip_is_the_sum_of_its_echoes(robustness):
     assert torch.allclose(robustness.across_room(clips, 16000, seed=0), expected, atol=1e-5)
 
 
-def test_digital_silence_stays_silent(robustness):
+def test_digital_silence_stays_silent():
     assert not robustness.across_room(torch.zeros(2, 4000), 16000, seed=0).any()

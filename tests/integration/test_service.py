@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import load_client as load
 import numpy as np
 import psutil
 import pytest
@@ -25,7 +26,6 @@ import requests
 import torch
 import yaml
 
-import load_client as load
 from kws import KeywordSpotter
 from kws.config.architecture import load_architecture
 from kws.export.to_onnx import export
