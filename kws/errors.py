@@ -1,4 +1,4 @@
-"""Everything that can be wrong with what a user gave us. One sentence: where, what was found, what was expected."""
+"""Errors caused by user input. Each message says where, what was found and what was expected."""
 from __future__ import annotations
 
 from typing import Sequence

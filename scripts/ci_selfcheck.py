@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Show that the tests can fail: plant bugs, one at a time, in a throw-away copy and watch the test run turn red.
+"""Show that the tests can fail: plant bugs, one at a time, in a temporary copy and check that tests fail.
 
 usage: python scripts/ci_selfcheck.py
 """

@@ -18,7 +18,7 @@ _WARM_UP_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Load:
-    """What a service made of requests that arrived at a rate.
+    """Result of one load run.
 
     Args:
         rate: requests per second that were due, on average.

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Measure Python code as a house: files, functions, annotations, docstrings, tests, and who imports whom in a circle.
+"""Measure Python code: files, functions, annotations, docstrings, tests, and import cycles.
 
 usage: python scripts/measure_house.py [kws] [--tests tests]
 
-Works on any folder of packages; nothing of it is imported. A part of the house is a folder or a module right below it.
+Works on any folder of packages; nothing is imported. A part is a folder or a module directly below it.
 Imports inside functions count as any others.
 """
 from __future__ import annotations
@@ -86,7 +86,7 @@ def imports(modules: Mapping[str, Module]) -> dict[str, set[str]]:
 
 
 def by_part(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """The same between parts of the house: `kws.data.store` is in the part `kws.data`."""
+    """The same between parts: `kws.data.store` is in the part `kws.data`."""
     def part(name: str) -> str:
         return ".".join(name.split(".")[:2])
 

@@ -1,4 +1,4 @@
-"""What one would write without this project's service: FastAPI and a transformers pipeline. For comparison only.
+"""A typical FastAPI service with a transformers pipeline, for comparison only.
 
 usage: KWS_MODEL=models/kws uvicorn --app-dir scripts peer_service:app --port 8090
 """

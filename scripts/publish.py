@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Put a trained and exported model in the place of the one that ships with the repository.
+"""Replace the bundled model by a trained and exported one.
 
 usage: python scripts/publish.py models/real kws/pretrained/kws-8
 
@@ -50,7 +50,7 @@ def publish(model: Path, destination: Path) -> None:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Publish, and print what lies there now."""
+    """Publish, and print the files."""
     args = parse_args(argv)
     start_logging(args.verbose)
     publish(args.model, args.destination)

@@ -1,4 +1,4 @@
-"""Bring data/ back as data.dvc describes it: from DVC's cache or remote, else synthesized anew.
+"""Restore data/ as data.dvc describes it: from DVC's cache or remote, otherwise by synthesis.
 
 usage: python scripts/restore_data.py [-v]        what is in data/ already stays as it is
 
@@ -57,7 +57,7 @@ def allow_no_git() -> None:
 
 
 def dvc(*arguments: object) -> bool:
-    """Run a command of DVC in silence; return whether it succeeded."""
+    """Run a DVC command quietly; return whether it succeeded."""
     return subprocess.run([sys.executable, "-m", "dvc", *map(str, arguments), "--quiet"],
                           capture_output=True).returncode == 0
 

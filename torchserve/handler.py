@@ -1,4 +1,4 @@
-"""TorchServe's door to the keyword spotter: requests in, JSON out. The only file that knows HTTP.
+"""TorchServe handler: requests in, JSON out. The only file that deals with HTTP.
 
 It travels in kws.mar beside the package `kws`, and needs numpy, soundfile, soxr and onnxruntime only.
 """
@@ -108,7 +108,7 @@ class KwsHandler:
 
 
 def _internal_error(error: Exception) -> KwsError:
-    """Log what nobody foresaw, and say no more of it than its kind."""
+    """Log an unexpected error; the client is told its class only."""
     log.error("a request failed", exc_info=error)
     return KwsError(f"the service failed on this request ({type(error).__name__}); its log says more",
                     "internal_error")

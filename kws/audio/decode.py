@@ -36,7 +36,7 @@ Source = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a decoder accepts, so that one upload cannot take the memory of a service.
+    """Limits of the decoder, so that one upload cannot exhaust the memory of a service.
 
     Args:
         max_bytes: size of the encoded file.
@@ -56,7 +56,7 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Losses:
-    """What became of a recording on its way to the model, as shares of its energy, 0..1; a constant offset is no sound.
+    """Energy lost between file and model, as shares of 0..1; a constant offset does not count.
 
     Args:
         downmix: lost by averaging the channels, of what unrelated channels leave: 1 if they cancel each other.
@@ -112,7 +112,7 @@ def decode(source: Source, sample_rate: int, limits: Limits = DEFAULT_LIMITS, na
 
 def decode_recording(source: Source, sample_rate: int, limits: Limits = DEFAULT_LIMITS,
                      name: str = "") -> Recording:
-    """Decode as `decode` does, and tell what the file itself held; raises as `decode` does."""
+    """Decode as `decode` does, and also describe the file; raises as `decode` does."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         content, name = bytes(source), name or "upload"
     else:
@@ -131,7 +131,7 @@ def decode_recording(source: Source, sample_rate: int, limits: Limits = DEFAULT_
 
 
 def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """Read a file, hardly more of it than the limit.
+    """Read a file, stopping just past the size limit.
 
     Raises:
         AudioError: "not_found" or "unreadable".
@@ -153,7 +153,7 @@ def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def _plain_samples(wav: Wav, sample_rate: int) -> Optional[np.ndarray]:
-    """Read 16-bit mono PCM at the wanted rate, what nearly every clip is, as it lies there: [T, 1] float32.
+    """Read 16-bit mono PCM at the wanted rate (the usual case) without a decoder: [T, 1] float32.
 
     libsndfile gives the same samples, in ten times the time, most of it in calls back into Python.
     """
@@ -193,7 +193,7 @@ def _decode_samples(content: bytes, name: str, limits: Limits) -> tuple[np.ndarr
 
 
 def hear(samples: np.ndarray, rate: int, sample_rate: int, name: str) -> tuple[np.ndarray, Losses]:
-    """Turn samples into what a model hears: downmix, resample, clip; and tell what that took away.
+    """Convert samples to the model input: downmix, resample, clip; and report what was lost.
 
     Args:
         samples: [T, channels] float in -1..1; what lies a little beyond, as editors leave it in files, is clipped.
@@ -241,7 +241,7 @@ def samples_of(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _peak(samples: np.ndarray, name: str) -> float:
-    """Return the greatest magnitude; raise AudioError if it is no number or tells of another scale."""
+    """Return the peak; raise AudioError if it is not finite or the scale is wrong."""
     low, high = samples.min(), samples.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise AudioError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} NaN or infinite samples", "bad_samples")
@@ -271,5 +271,5 @@ def _power(waveform: np.ndarray) -> float:
 
 
 def _lost(before: float, after: float, silence: float = 0.0) -> float:
-    """Return the share of power that is gone, 0..1; of what was silence nothing can be lost."""
+    """Return the share of power lost, 0..1; 0 for silence."""
     return max(1.0 - after / before, 0.0) if before > silence else 0.0

@@ -1,4 +1,4 @@
-"""What the bytes of a file hold: all of it is found, or it is refused; no length that a header states is believed.
+"""File formats: find all audio in the bytes of a file, or refuse it. Lengths in headers are not trusted.
 
 libsndfile decodes as much as a header promises and says nothing of the rest. So containers are walked here, from the
 first byte to the last, and are given to it in a form whose length is true.

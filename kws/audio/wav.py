@@ -1,4 +1,4 @@
-"""WAV: where its samples are, whatever its header says."""
+"""WAV: find the samples, even if the header is wrong."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Wav:
     size: int
 
     def bare(self) -> bytes:
-        """Build the file of format and samples alone: what other chunks hold can neither mislead nor fail a reader."""
+        """Build a file of format and samples only, without chunks that could confuse a reader."""
         order = _order(self.content)
         body = b"".join(part for name, part in ((b"fmt ", self.format),
                                                 (b"data", self.content[self.start:self.start + self.size]))

@@ -82,7 +82,7 @@ def start_logging(verbose: int, log_file: Optional[Path] = None) -> None:
 
 
 def guard(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequence[str]] = None) -> int:
-    """Run a command; turn its faults into one line on stderr and an exit code.
+    """Run a command; report errors in one line on stderr and by the exit code.
 
     Returns:
         what `main` returned; 2 for bad input (KwsError, OSError), 130 after Ctrl-C, 1 for a bug of ours.
@@ -109,7 +109,7 @@ def guard(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequenc
 
 
 def _report(message: str, code: int, error: Optional[Exception] = None) -> int:
-    """Print a fault as one line; put it into the log file, with its traceback, if there is one."""
+    """Print an error in one line; write it with its traceback to the log file, if there is one."""
     print(f"error: {message}", file=sys.stderr)
     if logger.handlers:
         logger.error(message, exc_info=error, extra={"is_printed": True})

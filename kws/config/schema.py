@@ -1,4 +1,4 @@
-"""What the sections of YAML files are made of: strict types, and a message for every problem of a file at once."""
+"""Base of the configuration sections: strict types, and all problems of a file in one message."""
 from __future__ import annotations
 
 import difflib

@@ -114,7 +114,7 @@ class FeatureConfig(Section):
 
 
 class AugmentConfig(Section):
-    """What is varied at random while training; all zeros switch it off."""
+    """Random augmentation in training; all zeros switch it off."""
 
     shift_ms: NotNegative = 100.0
     speed: Annotated[Float, Field(ge=0.0, le=0.5)] = 0.25

@@ -1,1 +1,1 @@
-"""How recordings come to be: downloaded, spoken by synthetic voices, generated."""
+"""Sources of recordings: download, synthetic voices, generated sounds."""

@@ -1,4 +1,4 @@
-"""Rooms, microphones and noises out of arithmetic: from what a speech engine says to a recording of it.
+"""Simulated rooms, microphones and noise: turns the output of a speech engine into a recording.
 
 The corpus must be the same bytes whatever the processor. So: float64 throughout; additions and
 multiplications in an order that does not depend on vector units (no BLAS); one rounding to 16 bits at the
@@ -44,7 +44,7 @@ def resample(samples: bytes, up: int, down: int) -> np.ndarray:
 
 
 def trim(waveform: np.ndarray) -> np.ndarray:
-    """Cut off the silence around a word and fade its ends, which engines cut hard.
+    """Trim the silence around a word and fade its ends, which engines cut abruptly.
 
     Args:
         waveform: [T] in -1..1.
@@ -140,7 +140,7 @@ def _hum(rng: np.random.Generator, length: int) -> np.ndarray:
 
 
 def _babble(babblers: Sequence[np.ndarray], rng: np.random.Generator, length: int) -> np.ndarray:
-    """All talk at once, in one room, each from somewhere in the middle of a sentence."""
+    """Several voices at once in one room, each starting in the middle of a sentence."""
     talk = np.zeros(length)
     for voice in babblers:
         talk += np.resize(np.roll(_to_peak(voice, 1.0), rng.integers(len(voice))), length)

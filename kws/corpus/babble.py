@@ -1,6 +1,6 @@
-"""A crowd that talks: clips of speech laid over each other until no word can be told from the rest.
+"""Babble: clips of speech mixed until no word is intelligible.
 
-Recordings of background noise rarely hold one, and a network that never heard a crowd takes it for keywords.
+Background recordings rarely contain babble, and a network not trained on it takes it for keywords.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _QUIETEST = 1e-4  # RMS below which a clip counts as silent, and is not made lou
 
 
 def crowds(waveforms: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """Make a recording of a small, a larger and a large crowd; always the same ones of the same clips.
+    """Make babble of 5, 7 and 9 voices; the same clips give the same recordings.
 
     Args:
         waveforms: [N, T] int16.
@@ -30,7 +30,7 @@ def _crowd(waveforms: np.ndarray, rows: np.ndarray, voices: int) -> np.ndarray:
     rng = np.random.default_rng(voices)
     said = waveforms[rng.choice(rows, (voices, _CLIPS))] / np.float32(FULL_SCALE)
     loudness = np.sqrt(np.square(said).mean(axis=-1, keepdims=True))
-    # Each voice begins where it likes: in step, all words would lie in the middle of their windows.
+    # Random start per voice, so that words do not line up.
     starts = rng.integers(waveforms.shape[1], size=voices)
     talk = (said / np.maximum(loudness, _QUIETEST)).reshape(voices, -1)
     together = sum(np.roll(voice, start) for voice, start in zip(talk, starts))

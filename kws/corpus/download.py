@@ -99,7 +99,7 @@ def download(archive: Archive, folder: Path, tries: int = 6, pause_seconds: floa
 
 
 def _receive(archive: Archive, part: Path, timeout_seconds: float) -> None:
-    """Ask once for what is missing and append it; whether the pieces belong together, the digest tells."""
+    """Request the missing bytes once and append them; the digest is checked later."""
     start = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(archive.url, headers=headers, stream=True, timeout=timeout_seconds) as response:
@@ -148,7 +148,7 @@ def extract(path: Path, destination: Path) -> int:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Give a failed write, above all to a full disk, the path that the system's error lacks."""
+    """Add the path to errors of failed writes, such as on a full disk."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Sounds of no recording: hums, tones, clicks, whistles, fans, hisses and rumbles, by arithmetic.
+"""Synthetic background sounds: hums, tones, clicks, whistles, fans, hisses and rumbles.
 
 A handful of recordings of background noise do not teach what silence is: a network that has heard only those takes the
 hum of a transformer or a beep for a keyword. These are heard in training only, besides the recordings.
@@ -78,7 +78,7 @@ def _clicks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
 
 
 def _rumble(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
-    """Wind, traffic, a hand on the microphone: low noise that comes and goes within quarters of a second."""
+    """Wind, traffic, a hand on the microphone: low noise that varies within a quarter of a second."""
     low = signal.lfilter([1.0], [1.0, -rng.uniform(0.98, 0.999)], rng.standard_normal(len(times)))
     levels = rng.random(int(4 * times[-1]) + 2)
     return low * np.interp(times, np.arange(len(levels)) / 4, levels)

@@ -1,1 +1,1 @@
-"""Recordings: from folders on disk to a checked, prepared store, and what is drawn from it."""
+"""Recordings: from folders to a checked, prepared store, and sampling from it."""

@@ -1,4 +1,4 @@
-"""Background recordings of any length: what is longer than a minute is read in blocks, and memory stays flat."""
+"""Background recordings of any length: those over a minute are read in blocks, so memory use is bounded."""
 from __future__ import annotations
 
 import hashlib

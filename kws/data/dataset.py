@@ -1,4 +1,4 @@
-"""Which clips make an epoch or an evaluation: keywords whole, `_unknown_` evenly over its words, `_silence_` drawn."""
+"""Sampling for an epoch or an evaluation: all keyword clips, `_unknown_` evenly by word, `_silence_` from noise."""
 from __future__ import annotations
 
 from typing import Iterator, Sequence

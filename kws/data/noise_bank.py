@@ -1,4 +1,4 @@
-"""Background noise: which part of each recording a split may hear, and windows cut from it at random places."""
+"""Background noise: the part of each recording that belongs to a split, and random windows from it."""
 from __future__ import annotations
 
 from typing import Sequence

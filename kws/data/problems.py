@@ -1,4 +1,4 @@
-"""What can be wrong with recordings, as values: collected, counted, told in few lines."""
+"""Problems found in recordings, as values: collected, counted and summarised."""
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,4 @@
-"""Which clip trains, validates or tests: the data set's own lists, else its published rule on the speaker."""
+"""Splits: by the lists of the data set, otherwise by its published rule on the speaker."""
 from __future__ import annotations
 
 import codecs
@@ -70,7 +70,7 @@ def assign_splits(root: Path, clips: pd.DataFrame, rule: SplitRule) -> pd.Series
 
 
 def has_lists(root: Path) -> bool:
-    """Whether a data folder says itself which clips are for validation or testing."""
+    """Whether a data folder has split lists."""
     return any(os.path.lexists(root / name) for name in (VALIDATION_LIST, TESTING_LIST))
 
 
@@ -156,15 +156,15 @@ def _read_list(path: Path, known: set[str]) -> set[str]:
         raise DataError(f"{path}: cannot be read: {error}; expected one <word>/<file>.wav per line",
                         "bad_list") from None
     found = {line: next((name for name in _spellings(line) if name in known), None) for line in lines if line.strip()}
-    strangers = [line for line, name in found.items() if name is None]
-    if strangers:
+    unmatched = [line for line, name in found.items() if name is None]
+    if unmatched:
         logger.warning("%s: %d of its %d lines name no clip that is there, for example %r; expected <word>/<file>.wav",
-                       path, len(strangers), len(found), strangers[0])
+                       path, len(unmatched), len(found), unmatched[0])
     return {name for name in found.values() if name is not None}
 
 
 def _spellings(line: str) -> Iterator[str]:
-    """Every way to read a line as the name of a clip: as it is, with backslashes, quoted, from a folder further up."""
+    """Return every reading of a line as a clip name: unchanged, with backslashes, quoted, or from a parent folder."""
     bare = line.strip().strip("\"'")
     for text in (line, bare, posixpath.normpath(bare.replace("\\", "/"))):
         path = normal(text)

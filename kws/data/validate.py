@@ -1,4 +1,4 @@
-"""What recordings must be to train on, and what about them a user should know."""
+"""Requirements on training recordings, and warnings about them."""
 from __future__ import annotations
 
 from typing import Iterable, Iterator
@@ -58,7 +58,7 @@ def check_manifest(manifest: pd.DataFrame, labels: LabelSet, source: str) -> Non
 
 def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_seconds: float, rule: SplitRule,
                 listed: bool = False) -> list[Problem]:
-    """Find everything that is wrong with, or odd about, a set of clips.
+    """Find all errors and warnings in a set of clips.
 
     Args:
         clips: one row per file: the manifest's columns, those of `Inspection` without `samples`, and `kept`: False
@@ -175,7 +175,7 @@ def _unusual_format(clips: pd.DataFrame, sample_rate: int) -> list[Problem]:
 
 
 def _lost_sound(clips: pd.DataFrame) -> Iterator[Problem]:
-    """Tell what averaging, resampling and clipping took away: the model hears what is left."""
+    """Warn about sound lost by averaging, resampling and clipping."""
     for column, limit, code, where in (
             ("downmix", _LOST, "channels_cancel", "lost where its channels cancel each other"),
             ("resampling", _LOST, "above_band", "above half of data.sample_rate, where the model hears nothing"),

@@ -1,1 +1,1 @@
-"""How good models are."""
+"""Metrics, and models measured on clips."""

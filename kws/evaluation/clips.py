@@ -44,7 +44,7 @@ class LabelledClips:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A clip that was answered wrongly.
+    """A misclassified clip.
 
     Args:
         name: of the clip.
@@ -63,7 +63,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said, and the figures that follow.
+    """Answers of a model, and the metrics of them.
 
     Args:
         labels: of the model.

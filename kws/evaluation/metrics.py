@@ -1,4 +1,4 @@
-"""How good a set of answers is, on arrays: [N] label indices against [N, C] probabilities."""
+"""Metrics on arrays: [N] label indices against [N, C] probabilities."""
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How models do where recordings are worse than those they were selected on: in noise, in rooms, quiet, cut."""
+"""Accuracy of models on degraded recordings: noisy, reverberant, quiet, cut."""
 from __future__ import annotations
 
 from typing import Iterator, Optional, Sequence
@@ -80,14 +80,14 @@ def room_responses(count: int, seconds: float, direct_db: float, sample_rate: in
 
 
 def accuracy(spotter: KeywordSpotter, waveforms: np.ndarray, label_ids: np.ndarray, labels: LabelSet) -> float:
-    """Percentage of right answers to clips [N, T] float32 with label indices [N]."""
+    """Percentage of correct answers to clips [N, T] float32 with label indices [N]."""
     names = [f"clip {number}" for number in range(len(waveforms))]
     return 100 * evaluate(spotter, LabelledClips(names, list(waveforms), label_ids, labels)).metrics["accuracy"]
 
 
 def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split: str,
             left_out: Sequence[str]) -> dict[str, float]:
-    """Percentages of right answers, by condition; the words left out count in the last columns alone."""
+    """Percentages of correct answers by condition; left-out words count in the last columns only."""
     clips = ClipDataset(store, split, None, config.data.silence_ratio, config.data.silence_gain_db, config.seed,
                         left_out)
     if not len(clips):

@@ -1,4 +1,4 @@
-"""An 8-bit version of an exported model, kept only if it answers about as well."""
+"""An 8-bit version of an exported model, kept only if its accuracy is about the same."""
 from __future__ import annotations
 
 import io

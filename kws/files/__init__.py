@@ -1,1 +1,1 @@
-"""Writing whole or not at all, and alone."""
+"""Atomic writing, and locks."""

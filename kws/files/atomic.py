@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all: a reader never meets half a result, whatever interrupts us.
+"""Write files and folders atomically: readers never see a partial result, even after an interruption.
 
 New content is written beside the old as `.NAME.xxxxxxxx.new`, flushed to the disk, and takes its place in one step.
 Whoever is killed leaves such a file or folder behind, and the next write of the same name removes it: writers hold a
@@ -135,7 +135,7 @@ def check_replaceable(path: Path, marker: str, text: str = "", outside: Iterable
 
 @contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
-    """Writers name a full disk in their own ways (RuntimeError, SafetensorError): make all of them an OSError."""
+    """Turn the errors that libraries raise on a full disk (RuntimeError, SafetensorError) into an OSError."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What is to be labelled: the rows of a manifest, the audio files of a folder, or one file; read as they are needed."""
+"""Inputs of a prediction: rows of a manifest, audio files of a folder, or one file; read as needed."""
 from __future__ import annotations
 
 import csv

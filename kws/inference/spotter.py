@@ -1,4 +1,4 @@
-"""From recordings to answers: the one place that joins decode, fit, runtime and decide."""
+"""From recordings to answers: the only place that joins decode, window, runtime and decide."""
 from __future__ import annotations
 
 import os

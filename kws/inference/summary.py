@@ -1,4 +1,4 @@
-"""What a prediction came to: rows, errors by kind, labels, and agreement with the targets where there are any."""
+"""Summary of a prediction: rows, errors by kind, labels, and accuracy where targets are given."""
 from __future__ import annotations
 
 from collections import Counter

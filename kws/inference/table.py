@@ -1,13 +1,12 @@
-"""The rows of a prediction on disk: written as they come, continued after an interruption, named once complete.
+"""Resumable output table: rows go to NAME.part, renamed when complete.
 
-While the work goes on, rows are in `NAME.part`, a CSV file; only the finished table gets its name. Beside them,
-`NAME.part.json` says in its first line what they belong to (program, model, labels, threshold, ...) and then has a line
-for every row: size and time of the recording that was answered for. Rows count only as far as it goes, and only for the
-same model, settings and recordings. It is locked while a prediction runs, and goes when the table is finished.
+`NAME.part` is a CSV file. The first line of `NAME.part.json` says what the rows belong to (program, model, labels,
+threshold, ...); then comes a line per row with size and time of the recording. Rows count only if they have such a line,
+and only for the same model, settings and recordings. The file is locked while a prediction runs, and removed at the end.
 
-Columns are path, label, confidence, one for each label, start_seconds, error. A label that is called like one of the
-others has the column `label:NAME`. Cells are names as they are, so that a table can be used as a manifest: a file that
-is called `=1+1.wav` is a formula to a spreadsheet, which should import such a table as text.
+Columns are path, label, confidence, one for each label, start_seconds, error. A label with the name of
+another column gets the column `label:NAME`. Cells are not altered, so that a table can be used as a manifest: a
+spreadsheet takes a file name such as `=1+1.wav` for a formula and should import the table as text.
 """
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ _PARQUET_ROWS = 65536
 
 
 class ResumableTable:
-    """The rows of one prediction; entered with `with`, as long as it goes on.
+    """The output table of one prediction, as a context manager.
 
     Args:
         path: of the finished table.

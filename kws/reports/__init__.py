@@ -1,1 +1,1 @@
-"""Pages and pictures for people."""
+"""HTML pages and plots."""

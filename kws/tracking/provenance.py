@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit, the versions that DVC knows, the machine."""
+"""Provenance of a result: commit, DVC versions, machine."""
 from __future__ import annotations
 
 import platform

@@ -1,4 +1,4 @@
-"""Runs in MLflow: what a training was asked, how it went, what came out.
+"""Runs in MLflow: settings, metrics and results of a training.
 
 A training must survive its tracking. The server is asked before the first epoch; from then on a call that fails is a
 warning, once, and what could not be sent is sent at the end, if the server is back. The finished model is on the disk
@@ -52,7 +52,7 @@ _ENVIRONMENT = {
 
 
 class Tracker:
-    """What a training reports to. This one keeps nothing: the tracker of an untracked training."""
+    """Interface of trackers; this one records nothing."""
 
     def __enter__(self) -> Tracker:
         return self
@@ -123,7 +123,7 @@ class MlflowTracker(Tracker):
             self._start_here(problem, resume, tags)
 
     def _start_here(self, problem: TrackingError, resume: bool, tags: Mapping[str, str]) -> None:
-        """Record in the local store instead, where that is any better."""
+        """Fall back to the local store, if configured."""
         try:
             if self._mlflow is not None and self._mlflow.active_run():  # it began before it failed
                 self._attempt(lambda: self._mlflow.end_run("FAILED"))
@@ -193,7 +193,7 @@ class MlflowTracker(Tracker):
                 self._mlflow.log_artifact(str(file))
 
     def _attempt(self, action: Callable[[], None]) -> None:
-        """Do what the server may refuse; warn of the first failure."""
+        """Call the server; warn of the first failure."""
         try:
             action()
         except Exception as error:  # whatever it is, it is no reason to lose a training
@@ -331,7 +331,7 @@ def _connect(uri: str, experiment: str) -> ModuleType:
 
 
 def _continue(mlflow: ModuleType, run: Mapping[str, str], pointer: Path) -> None:
-    """Go on with an earlier run; raise TrackingError "no_run" where it is gone."""
+    """Continue an earlier run; raise TrackingError "no_run" where it is gone."""
     try:
         mlflow.start_run(run_id=run["run_id"], log_system_metrics=True)
     except mlflow.exceptions.MlflowException as error:
@@ -398,7 +398,7 @@ def _store_of(run: Mapping[str, str], config: Config) -> str:
 
 
 def _without_password(text: str) -> str:
-    """Take out of a URI, or of a text that quotes some, what opens a door: user and password, tokens in a query.
+    """Remove credentials from a URI, or from a text that quotes some: user and password, tokens in a query.
 
     A password with an unescaped @, / or : is not told from the host by its place, so all before the last @ goes.
     """

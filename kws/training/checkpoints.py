@@ -1,4 +1,4 @@
-"""The checkpoints of a training: whose they are, and from which one it goes on.
+"""Checkpoints of a training: which training they belong to, and which one to resume from.
 
 The folder says in `training.json` what decides the weights: data, labels, network, settings, seed. A training that
 differs in any of them is another one, and does not go on from them. Paths are no part of it: the project may move.
@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def describe(config: Config, store: PreparedStore, num_processes: int) -> dict[str, Any]:
-    """Collect what decides the weights of a training, in plain values by dotted names."""
+    """Collect everything that determines the weights of a training, as plain values by dotted names."""
     tree = {
         "recordings": store.digest, "labels": list(store.labels), "seed": config.seed,
         "network": load_architecture(config.architecture).model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""Which of several processes this one is: what torchrun sets in the environment, read here and nowhere else."""
+"""Rank and world size of this process: the only reader of what torchrun sets in the environment."""
 from __future__ import annotations
 
 import os
@@ -30,7 +30,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that speaks and writes for all."""
+        """Whether this is the process that logs and writes for all."""
         return self.rank == 0
 
 

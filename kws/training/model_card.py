@@ -41,7 +41,7 @@ _NO_DATA = "Whose recordings it was trained on, `data.attribution` and `data.lic
 
 def write_model_card(path: Path, keywords: Sequence[str], sample_rate: int, num_samples: int,
                      summary: Mapping[str, Any], attribution: str, licence: str) -> None:
-    """Describe a model: what it answers, how good it is, how to use it, where its data come from, what it is not for.
+    """Describe a model: labels, accuracy, usage, data, limits.
 
     Args:
         path: of the card.

@@ -1,4 +1,4 @@
-"""How rare keywords are in use, beside what a model was trained on."""
+"""Adjust the prior: keywords are rarer in use than in training."""
 from __future__ import annotations
 
 import math
@@ -12,9 +12,9 @@ from kws.model.modeling import KwsForAudioClassification
 
 @torch.no_grad()
 def expect_keywords(model: KwsForAudioClassification, rarity: float) -> None:
-    """Make a model take keywords to be `rarity` times rarer than in training, whatever it took them to be.
+    """Re-weight the priors so that keywords are `rarity` times rarer than in training.
 
-    Whether something is an other word or silence stays as it was. The logarithm of the ratio of both a priori odds is
+    The ratio of other words to silence is unchanged. The logarithm of the ratio of both a priori odds is
     added to a label's logit (M. Saerens et al., "Adjusting the Outputs of a Classifier to New a Priori Probabilities",
     Neural Computation 14, 2002).
 

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a bar over the steps, a log line and a row of history for every epoch."""
+"""Progress of a training: a bar over the steps, and a log line and a row of history for every epoch."""
 from __future__ import annotations
 
 import logging
@@ -46,7 +46,7 @@ class Progress(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                     **kwargs: Any) -> None:
-        """Say how the epoch went."""
+        """Log the results of the epoch."""
         if state.is_world_process_zero and self._bar is not None:
             row = history(state).iloc[-1]
             logger.info("epoch %d/%g: training loss %.3f, validation loss %.3f, accuracy %.2f %%, macro-F1 %.2f %% "

@@ -76,7 +76,7 @@ class TrainingResult:
 
 
 class EpochDraw(TrainerCallback):
-    """Draw the clips of every epoch, and their order, by its number: a resumed training hears what it would have."""
+    """Draw the clips of every epoch, and their order, by its number: a resumed training draws the same clips."""
 
     def __init__(self, clips: ClipDataset, batches: Batches) -> None:
         self.clips, self.batches = clips, batches
@@ -300,7 +300,7 @@ def _validation_metrics(prediction: EvalPrediction, num_keywords: int) -> dict[s
 
 
 def _warn_if_useless(validation: Mapping[str, float], targets: np.ndarray, labels: LabelSet) -> None:
-    """Say so where a model hardly beats a constant answer: accuracy alone looks well where one label is frequent."""
+    """Warn if a model hardly beats a constant answer: accuracy alone looks good where one label is frequent."""
     counts = np.bincount(targets, minlength=len(labels))
     share = float(counts.max() / counts.sum())
     if validation["keyword_recall"] < _USEFUL or validation["accuracy"] - share < _USEFUL * (1 - share):

@@ -51,7 +51,7 @@ def test_who_answers_as_the_teacher_has_nothing_to_learn(folder):
     np.testing.assert_allclose(logits.grad, 0, atol=1e-6)
 
 
-def test_a_teachers_wariness_is_not_handed_on(folder, tmp_path):
+def test_a_teachers_prior_is_not_handed_on(folder, tmp_path):
     wary = model()
     expect_keywords(wary, 5)
     wary.save_pretrained(tmp_path / "wary")
@@ -61,9 +61,9 @@ def test_a_teachers_wariness_is_not_handed_on(folder, tmp_path):
     assert losses[0] == pytest.approx(losses[1])
 
 
-@pytest.mark.parametrize("pupil, key", [
+@pytest.mark.parametrize("student, key", [
     (dict(labels=("no", "_unknown_", "_silence_")), "id2label"), (dict(num_samples=8000), "num_samples"),
     (dict(log_offset=1e-3), "features")])
-def test_a_teacher_of_another_task_is_refused(folder, pupil, key):
+def test_a_teacher_of_another_task_is_refused(folder, student, key):
     with pytest.raises(ModelError, match=f"{folder}: a teacher with {key}"):
-        Teachers([folder], model(**pupil), CPU)
+        Teachers([folder], model(**student), CPU)

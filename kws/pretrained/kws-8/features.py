@@ -51,7 +51,7 @@ class FoldedLogMel(nn.Module):
     engines a quarter of the time of their Fourier transform, which is not made for 512 samples.
 
     Args:
-        log_mel: what to equal.
+        log_mel: the front end to reproduce.
     """
 
     cosines: torch.Tensor

@@ -1,0 +1,95 @@
+"""What the documentation names exists, and both READMEs show the same."""
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kws.__main__ import build_parser, main
+from kws.model.folder import SHIPPED
+
+ROOT = Path(__file__).parents[1]
+READMES = ROOT / "README.md", ROOT / "README.ru.md"
+PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs/samples/README.md", ROOT / "CONTRIBUTING.md",
+         ROOT / "torchserve/README.md"]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def blocks(page):
+    """The code blocks of a page: language, text."""
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def commands(page):
+    """The command lines of a page, in blocks without a language and between backticks, without comments."""
+    text = page.read_text(encoding="utf-8")
+    shown = "".join(text for language, text in blocks(page) if not language).replace("\\\n", " ")
+    lines = [*shown.splitlines(), *re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))]
+    return [line.split(" # ")[0].split("  ")[0] for line in lines]
+
+
+def anchor(heading):
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def subcommands():
+    action, = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return action.choices
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+def test_both_readmes_show_the_same_commands_and_outputs():
+    english, russian = map(blocks, READMES)
+    assert english and english == russian
+
+
+@pytest.mark.parametrize("page", READMES, ids=name)
+def test_a_readme_is_short(page):
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_local_links_lead_somewhere(page):
+    for link in LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        if "://" in link:
+            continue
+        path, _, fragment = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+            assert fragment in map(anchor, headings), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_and_their_options_exist(page):
+    for line in commands(page):
+        found = re.search(r"(?:^|\s)(?:python -m )?kws (.*)", line)
+        if not found or not line.startswith(("kws ", "python -m kws ", "torchrun ", "rm ")):
+            continue
+        command, *arguments = shlex.split(found[1].split("&&")[0].split("|")[0])
+        if command.startswith("-") or command.isupper():  # kws --version, kws COMMAND
+            continue
+        assert command in subcommands(), line
+        known = subcommands()[command]._option_string_actions
+        for argument in arguments:
+            if argument.startswith("-"):
+                assert argument.split("=")[0] in known, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_scripts_and_configurations_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"\b(?:scripts|configs|docker|torchserve)/[\w./-]+\.\w+", text):
+        assert "NAME" in path or (ROOT / path).exists(), path
+
+
+def test_the_first_command_of_the_readme_answers_as_shown(capsys):
+    shown = next(text for language, text in blocks(READMES[0]) if language == "text")
+    assert main(["predict", str(ROOT / "docs/samples"), "--model", str(SHIPPED)]) == 0
+    assert capsys.readouterr().out == shown
