@@ -334,15 +334,3 @@ def test_a_model_that_was_not_exported_is_not_packed(exported, tmp_path):
                           capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and "model.onnx" in done.stderr and "scripts/export.py" in done.stderr
     assert not (tmp_path / "store").exists()
-
-
-def test_the_archive_holds_all_modules_that_its_modules_import():
-    script = (ROOT / "scripts/archive.py").read_text()
-    modules = next(ast.literal_eval(node.value) for node in ast.parse(script).body
-                   if isinstance(node, ast.Assign) and node.targets[0].id == "MODULES")
-    for name in modules:
-        for node in ast.walk(ast.parse((ROOT / f"kws/{name}.py").read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                assert node.module in modules, name
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kws."):
-                assert node.module.split(".")[1] in modules, name

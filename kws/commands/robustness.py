@@ -1,4 +1,4 @@
-"""Measure models in noise, across a room, quiet, cut, and on words that they never heard.
+"""Measure models in noise, in a room, quiet, cut, on unheard words.
 
   kws robustness models/real models/other --config configs/real.yaml --left-out happy
 
