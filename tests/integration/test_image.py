@@ -141,7 +141,7 @@ def test_what_the_image_leaves_out_is_said_to_be_missing(image, clips, results, 
 def test_a_folder_of_somebody_else_is_explained(image, clips, results):
     done = docker(*locked_down(image, clips, results, "--input_path", "/in", user=USER + 1), check=False)
     assert done.returncode == EXIT_BAD_INPUT
-    assert done.stderr.startswith("error: /out/preds.csv.part: Permission denied; ")
+    assert done.stderr.startswith("error: /out/preds.csv.part.json: Permission denied; ")
     assert '--user "$(id -u):$(id -g)"' in done.stderr and len(done.stderr.splitlines()) == 1
 
 

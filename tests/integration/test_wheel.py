@@ -129,5 +129,6 @@ def test_what_training_needs_is_named_in_a_line(python, arguments, tmp_path):
 
 def test_the_handler_works_with_what_its_image_installs(python, spoken):
     install(python, "-r", ROOT / "torchserve/requirements.txt")
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import handler, kws; print(kws.KeywordSpotter()(sys.argv[2]).label)"
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); import handler, kws; "
+            "print(kws.KeywordSpotter()(sys.argv[2]).label)")
     assert run(python, "-c", code, ROOT / "torchserve", spoken / "a.wav", cwd=python.parent).stdout == "yes\n"
