@@ -181,7 +181,8 @@ def test_every_step_that_makes_it_is_a_command_as_its_script_takes_it():
     assert [name for name, *_ in steps] == ["prepare", "train", "train", "train", "train", "export", "publish"]
     models = []
     for name, *arguments in steps:
-        args = script(name).parse_args(arguments) if name == "publish" else build_parser().parse_args([name, *arguments])
+        args = (script(name).parse_args(arguments) if name == "publish" else
+                build_parser().parse_args([name, *arguments]))
         if name == "train":
             config = load_config(ROOT / args.config, args.set)
             assert config.data.root == Path("recordings")
