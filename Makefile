@@ -18,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup data prepare train export registered image mar serve serve-image load-test ui lint test test-slow \
-	ci-selfcheck pretrained clean
+	ci-selfcheck pretrained wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,12 @@ serve-image:  ## build the image of the service
 load-test: setup  ## measure the running service at rising rates
 	$(RUN) scripts/load_test.py $(RECORDINGS) --rates 20 50 100 200 --requests 2000
 
+wheel: setup  ## build dist/kws-….whl and the .tar.gz that it is built from, and check both
+	rm -rf dist
+	$(RUN) -m build --installer=uv
+	$(RUN) -m twine check --strict dist/*
+	@du -b dist/*
+
 pretrained: setup  ## make the model that ships with the repository again, of the real recordings in REAL
 	$(RUN) scripts/pretrained.py $(REAL) $(PRETRAINED)
 
@@ -86,4 +92,4 @@ ci-selfcheck: setup  ## plant bugs in a throw-away copy and show that the tests 
 	$(RUN) scripts/ci_selfcheck.py
 
 clean:  ## remove everything that was made, but not data/, .venv/ and MLflow's runs
-	rm -rf prepared models runs reports
+	rm -rf prepared models runs reports dist

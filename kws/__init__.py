@@ -13,5 +13,5 @@ Waveforms are float32 in -1..1, mono, at the model's sample rate unless said oth
 from kws.inference.decision import Prediction
 from kws.inference.spotter import KeywordSpotter
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["KeywordSpotter", "Prediction"]

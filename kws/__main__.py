@@ -1,15 +1,20 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command `kws`: every module of `kws.commands` is a sub-command."""
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import pkgutil
 import signal
+import sys
+from types import ModuleType
 from typing import Optional, Sequence
 
 import kws
 from kws import commands
-from kws.commands.cli import guard, start_logging
+from kws.commands.cli import EXIT_BAD_INPUT, add_verbosity, guard, start_logging
+from kws.errors import DataError
 
 _DESCRIPTION = """\
 Spot spoken words: label recordings with the model that ships with the package, or train one for your own words.
@@ -17,25 +22,39 @@ Spot spoken words: label recordings with the model that ships with the package, 
   kws predict a.wav recordings/                what is said in these recordings
   kws train configs/kws.yaml -v                a model of your own
 
-`kws COMMAND --help` explains a command."""
+commands:
+"""
+_EPILOG = """\
+`kws COMMAND --help` explains a command.
+
+exit code: 0 done, 2 bad input (one line says what and where), 3 some inputs could not be used, 130 interrupted,
+           1 a fault of the program
+completion in the shell: pip install 'kws[completion]', then: eval "$(register-python-argcomplete kws)"
+"""
+
+
+def find_commands() -> dict[str, ModuleType]:
+    """Import the modules that are sub-commands; by name, as typed."""
+    modules = {found.name.replace("_", "-"): importlib.import_module(f"{commands.__name__}.{found.name}")
+               for found in pkgutil.iter_modules(commands.__path__)}
+    return {name: module for name, module in modules.items() if hasattr(module, "add_arguments")}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each says what it does in the first line of its module."""
-    parser = argparse.ArgumentParser("kws", description=_DESCRIPTION,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    found = find_commands()
+    # argparse's own list of commands breaks a line after every name of more than 8 letters.
+    listed = "\n".join(f"  {name:<12}{str(module.__doc__).splitlines()[0]}" for name, module in found.items())
+    parser = argparse.ArgumentParser("kws", usage="kws [-h] [--version] COMMAND ...", description=_DESCRIPTION + listed,
+                                     epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"kws {kws.__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for found in pkgutil.iter_modules(commands.__path__):
-        module = importlib.import_module(f"{commands.__name__}.{found.name}")
-        if hasattr(module, "add_arguments"):
-            text = str(module.__doc__)
-            subparser = subparsers.add_parser(
-                found.name.replace("_", "-"), help=text.splitlines()[0], description=text,
-                formatter_class=argparse.RawDescriptionHelpFormatter)
-            module.add_arguments(subparser)
-            subparser.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv adds tracebacks")
-            subparser.set_defaults(run=module.run)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, prog="kws", help=argparse.SUPPRESS)
+    for name, module in found.items():
+        subparser = subparsers.add_parser(name, description=module.__doc__,
+                                          formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(subparser)
+        add_verbosity(subparser)
+        subparser.set_defaults(run=module.run)
     return parser
 
 
@@ -51,11 +70,24 @@ def run_program(argv: Optional[Sequence[str]] = None) -> None:
 
 
 def _run(argv: Optional[Sequence[str]]) -> int:
+    argv = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     _offer_completion(parser)
+    if not argv:
+        parser.print_help()
+        return EXIT_BAD_INPUT
+    _check_command(argv[0])
     args = parser.parse_args(argv)
     start_logging(args.verbose)
     return int(args.run(args))
+
+
+def _check_command(name: str) -> None:
+    """Say which command may have been meant; argparse lists all of them."""
+    if not name.startswith("-") and name not in (known := find_commands()):
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f"did you mean `kws {close[0]}`?" if close else "`kws --help` lists them"
+        raise DataError(f"kws {name}: no such command; {meant}", "no_command")
 
 
 def _offer_completion(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +96,7 @@ def _offer_completion(parser: argparse.ArgumentParser) -> None:
         import argcomplete
     except ImportError:
         return
-    argcomplete.autocomplete(parser)
+    argcomplete.autocomplete(parser, print_suppressed=True)  # the commands, which are listed by us
 
 
 if __name__ == "__main__":

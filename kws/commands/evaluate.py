@@ -1,4 +1,4 @@
-"""Measure a model on a split of the prepared store, or on the clips of a manifest.
+"""Measure a model on a split of the data, or on a manifest.
 
   kws evaluate models/kws --split testing
   kws evaluate models/kws --manifest clips.csv        columns: path (relative to the CSV), label

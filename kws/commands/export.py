@@ -1,4 +1,4 @@
-"""Export a model to run without PyTorch: model.onnx, and model.pt for TorchServe.
+"""Add model.onnx, which runs without PyTorch, and model.pt for TorchServe.
 
   kws export models/kws
   kws export models/real --config configs/real.yaml --int8

@@ -1,4 +1,4 @@
-"""Measure models on noisy, reverberant, quiet and cut clips, and on unseen words.
+"""Measure models in noise, in a room, quiet, cut, on unheard words.
 
   kws robustness models/real models/other --config configs/real.yaml --left-out happy
 

@@ -1,4 +1,4 @@
-"""Train a keyword spotter from a prepared store and write its model folder.
+"""Train a model on prepared recordings.
 
   kws train configs/kws.yaml -v
   kws train configs/kws.yaml --set training.epochs=3

@@ -56,7 +56,9 @@ def context(tmp_path_factory):
                         config.data.num_samples, config.features.model_dump(), architecture)
     model.save_pretrained(folder / "models/tiny")
     export(folder / "models/tiny", np.zeros((0, config.data.num_samples), dtype=np.int16))
-    for name in ("data/yes/a.wav", ".git/config", "preds.csv", "kws/notes.txt", "models/tiny/cache.pkl", ".env"):
+    for name in ("data/yes/a.wav", ".git/config", "preds.csv", "models/tiny/cache.pkl", ".env",
+                 "kws/notes.txt", "kws/audio/decode.py.orig", "kws/audio/__pycache__/gone.cpython-311.pyc",
+                 "kws/pretrained/kws-8/.cache/big.bin"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("none of the engine's business")
     return folder
@@ -139,7 +141,7 @@ def test_what_the_image_leaves_out_is_said_to_be_missing(image, clips, results, 
 def test_a_folder_of_somebody_else_is_explained(image, clips, results):
     done = docker(*locked_down(image, clips, results, "--input_path", "/in", user=USER + 1), check=False)
     assert done.returncode == EXIT_BAD_INPUT
-    assert done.stderr.startswith("error: /out/preds.csv.part: Permission denied; ")
+    assert done.stderr.startswith("error: /out/preds.csv.part.json: Permission denied; ")
     assert '--user "$(id -u):$(id -g)"' in done.stderr and len(done.stderr.splitlines()) == 1
 
 
@@ -180,16 +182,39 @@ def test_a_stopped_container_leaves_what_another_resumes(image, clips, results):
     assert len(rows_of(results / "preds.csv")) == count and not part.exists()
 
 
-def test_only_the_serving_wing_and_the_model_are_inside(image):
-    listed = docker("run", "--rm", "--network", "none", "--entrypoint", "find", image, "/app", "-type", "f",
-                    "-not", "-name", "*.pyc").stdout
-    allowed = (ROOT / ".dockerignore").read_text().split()  # test_architecture.py holds it to the serving wing
-    modules = {f"/app/{name[1:]}" for name in allowed if name.startswith("!kws/")}
-    assert set(listed.split()) == modules | {"/app/models/kws/config.json", "/app/models/kws/model.onnx",
-                                             "/app/requirements.txt"}
+def contents(image, *options):
+    return set(docker("run", "--rm", "--network", "none", "--entrypoint", "find", image, "/app", "-type", "f",
+                      *options).stdout.splitlines())
+
+
+def test_only_the_package_and_the_model_are_inside(image):
+    package = {f"/app/{path.relative_to(ROOT)}" for path in (ROOT / "kws").rglob("*")
+               if path.is_file() and "__pycache__" not in path.parts}
+    assert contents(image, "-not", "-name", "*.pyc") == package | {
+        "/app/models/kws/config.json", "/app/models/kws/model.onnx", "/app/requirements.txt"}
+    assert contents(image, "-name", "gone*") == set()
     code = "import importlib.util; print([n for n in ('torch', 'transformers') if importlib.util.find_spec(n)])"
     heavy = docker("run", "--rm", "--network", "none", "--entrypoint", "python", image, "-c", code)
     assert heavy.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def untrained(engine, context, tmp_path):
+    """An image of a fresh clone, in which nothing was trained."""
+    for name in ("kws", "docker"):
+        shutil.copytree(context / name, tmp_path / "clone" / name)
+    shutil.copy(context / ".dockerignore", tmp_path / "clone")
+    tag = f"kws-test-untrained:{os.getpid()}"
+    docker("build", "--network", "host", "-f", tmp_path / "clone/docker/Dockerfile", "-t", tag, tmp_path / "clone")
+    yield tag
+    docker("image", "rm", "--force", tag)
+
+
+def test_where_nothing_was_trained_the_shipped_model_answers(untrained, clips, results):
+    done = docker(*locked_down(untrained, clips, results, "--input_path", "/in/good"))
+    assert "models/kws: not trained yet; using the shipped model" in done.stderr and "13 rows, 0 errors" in done.stdout
+    assert {"yes", "no", "up", "down", "left", "right", "stop", "go"} < set(rows_of(results / "preds.csv")[0])
+    assert contents(untrained, "-path", "*/models/*") == set()
 
 
 def test_the_image_is_small_and_nobody_in_it_is_root(image):
@@ -205,4 +230,4 @@ def test_the_image_is_small_and_nobody_in_it_is_root(image):
 @pytest.mark.parametrize("arguments", [(), ("--help",)], ids=["nothing", "--help"])
 def test_the_image_explains_itself(image, arguments):
     shown = docker("run", "--rm", "--network", "none", image, *arguments).stdout
-    assert all(text in shown for text in ("usage: python -m kws.predict", "--input_path", "exit code: 0"))
+    assert all(text in shown for text in ("usage: kws predict", "--input_path", "exit code: 0"))

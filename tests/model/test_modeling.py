@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,11 @@ def test_the_pipeline_answers_in_a_fresh_process(model, folder, waveforms, tmp_p
     expected = torch.softmax(model(waveforms[:1]).logits[0], dim=0).tolist()
     found = eval(done.stdout.strip().splitlines()[-1])
     assert found == pytest.approx(dict(zip(LABELS, expected)), abs=1e-5)
+
+
+def test_a_module_that_has_moved_is_found_with_a_warning():
+    sys.modules.pop("kws.modeling", None)
+    with pytest.warns(FutureWarning, match="kws.modeling is now kws.model.modeling"):
+        old = importlib.import_module("kws.modeling")
+    new = importlib.import_module("kws.model.modeling")
+    assert [getattr(old, name) for name in old.__all__] == [getattr(new, name) for name in old.__all__]
