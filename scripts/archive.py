@@ -45,7 +45,7 @@ def archive(model: Path, output: Path, version: str) -> Path:
     """
     missing = [name for name in FILES if not (model / name).is_file()]
     if missing:
-        raise ModelError(f"{model}: no {', '.join(missing)}; run `python scripts/export.py {model}`", "not_exported")
+        raise ModelError(f"{model}: no {', '.join(missing)}; run `kws export {model}`", "not_exported")
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as scratch:  # the archiver clears $TMPDIR/kws, whatever it is
         content = Path(scratch) / "content"
