@@ -1,7 +1,7 @@
 """Learning from the answers of trained models besides the labels.
 
 G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531: the answers tell how
-alike two words sound, which a label does not. Teachers and pupil see the same augmented clip, and the pupil takes its
+alike two words sound, which a label does not. Teachers and student see the same augmented clip, and the student takes its
 time: L. Beyer et al., "Knowledge Distillation: A Good Teacher is Patient and Consistent", arXiv:2106.05237.
 """
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kws.errors import ModelError
 from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsForAudioClassification
-from kws.training.prior import expect_keywords
+from kws.training.prior import reweight_prior
 
 _TEMPERATURE = 2.0
 _SHARE = 0.7  # of the loss; the labels keep the rest
@@ -26,23 +26,23 @@ class Teachers:
 
     Args:
         folders: their model folders, at least one.
-        pupil: the model that learns; it must hear and answer as its teachers do.
+        student: the model that learns; it must hear and answer as its teachers do.
         device: where all compute.
 
     Raises:
         ModelError: if a folder holds no model, or one with other labels, features or window ("other_teacher").
     """
 
-    def __init__(self, folders: Sequence[Path], pupil: KwsForAudioClassification, device: torch.device) -> None:
-        self._models = [_load(folder, pupil, device) for folder in folders]
+    def __init__(self, folders: Sequence[Path], student: KwsForAudioClassification, device: torch.device) -> None:
+        self._models = [_load(folder, student, device) for folder in folders]
 
     def loss(self, labelled: torch.Tensor, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Add the divergence from the teachers' answers to the loss against the labels.
 
         Args:
             labelled: scalar, the loss against the labels.
-            logits: [B, C], of the pupil.
-            features: [B, 1, M, F], what the pupil saw.
+            logits: [B, C], of the student.
+            features: [B, 1, M, F], what the student saw.
         Returns:
             scalar.
         """
@@ -57,13 +57,13 @@ class Teachers:
         return torch.stack(answers).mean(dim=0)
 
 
-def _load(folder: Path, pupil: KwsForAudioClassification, device: torch.device) -> KwsForAudioClassification:
+def _load(folder: Path, student: KwsForAudioClassification, device: torch.device) -> KwsForAudioClassification:
     model = load_torch_model(folder)
     for key in ("id2label", "sample_rate", "num_samples", "features"):
-        found, expected = getattr(model.config, key), getattr(pupil.config, key)
+        found, expected = getattr(model.config, key), getattr(student.config, key)
         if found != expected:
-            raise ModelError(f"{folder}: a teacher with {key} {found}; expected those of its pupil, {expected}",
+            raise ModelError(f"{folder}: a teacher with {key} {found}; expected those of its student, {expected}",
                              "other_teacher")
-    expect_keywords(model, rarity=1)  # a pupil's own wariness is added when it is finished
+    reweight_prior(model, rarity=1)  # a student's own wariness is added when it is finished
     model.to(device)  # type: ignore[arg-type]
     return model

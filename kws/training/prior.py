@@ -11,7 +11,7 @@ from kws.model.modeling import KwsForAudioClassification
 
 
 @torch.no_grad()
-def expect_keywords(model: KwsForAudioClassification, rarity: float) -> None:
+def reweight_prior(model: KwsForAudioClassification, rarity: float) -> None:
     """Make a model take keywords to be `rarity` times rarer than in training, whatever it took them to be.
 
     Whether something is an other word or silence stays as it was. The logarithm of the ratio of both a priori odds is

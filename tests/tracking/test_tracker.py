@@ -12,6 +12,7 @@ import pytest
 from transformers import TrainerCallback
 
 from kws import KeywordSpotter
+from kws.commands.prepare import SETTINGS
 from kws.config.sections import load_config
 from kws.data.prepare import prepare
 from kws.errors import TrackingError
@@ -37,9 +38,7 @@ def work(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("kws.tracking.tracker.LOCAL_STORE", store())
     corpus()
     data = configure().data
-    prepare(data.root, data.prepared, require_noise=True, **data.model_dump(
-        include={"keywords", "sample_rate", "clip_seconds", "min_seconds", "max_seconds", "validation_percent",
-                 "testing_percent"}))
+    prepare(data.root, data.prepared, require_noise=True, **data.model_dump(include=SETTINGS))
     yield tmp_path
     while mlflow.active_run():
         mlflow.end_run()
@@ -154,7 +153,7 @@ def test_the_champion_can_be_had_with_what_image_and_archive_need(work):
         found = {path.name: path.read_bytes() for path in Path("models/registered").iterdir() if path.is_file()}
         assert found == {path.name: path.read_bytes() for path in Path("models/kws").iterdir() if path.is_file()}
         assert {"config.json", "model.safetensors", "model.onnx"} <= set(found)
-    with pytest.raises(TrackingError, match="scripts/export.py registers") as caught:
+    with pytest.raises(TrackingError, match="`kws export` registers") as caught:
         download_model(config, "models:/kws@winner", Path("models/registered"))
     assert caught.value.code == "no_registered_model" and Path("models/registered/model.onnx").is_file()
     Path("models/notes").mkdir()

@@ -73,12 +73,12 @@ def assert_equal_weights(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
-def test_a_pupil_learns_from_its_teacher(configure, tmp_path):
+def test_a_student_learns_from_its_teacher(configure, tmp_path):
     teacher = training.train(configure("training.model=" + str(tmp_path / "teacher"))).model
     before = weights(teacher)
-    pupil = training.train(configure(f'training.teachers=["{teacher}"]', "seed=1")).model
+    student = training.train(configure(f'training.teachers=["{teacher}"]', "seed=1")).model
     alone = training.train(configure("seed=1", "training.model=" + str(tmp_path / "alone"))).model
-    assert any(not torch.equal(weight, weights(alone)[name]) for name, weight in weights(pupil).items())
+    assert any(not torch.equal(weight, weights(alone)[name]) for name, weight in weights(student).items())
     assert all(torch.equal(weight, before[name]) for name, weight in weights(teacher).items())
 
 
