@@ -1,7 +1,7 @@
 """Learning from the answers of trained models besides the labels.
 
 G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531: the answers tell how
-alike two words sound, which a label does not. Teachers and student see the same augmented clip, and the student takes its
+alike two words sound, which a label does not. Teachers and student see the same augmented clip; the student takes its
 time: L. Beyer et al., "Knowledge Distillation: A Good Teacher is Patient and Consistent", arXiv:2106.05237.
 """
 from __future__ import annotations
