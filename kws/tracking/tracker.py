@@ -276,7 +276,7 @@ def download_model(config: Config, uri: str, folder: Path) -> None:
             shutil.copytree(downloaded, temporary, dirs_exist_ok=True)
     except Exception as error:  # MLflow, SQLAlchemy and requests each raise their own
         raise TrackingError(f"{uri}: not to be had from {_without_password(store)} ({_reason(error)}); "
-                            "kws export registers the models of tracked trainings",
+                            "`kws export` registers the models of tracked trainings",
                             "no_registered_model") from error
 
 
@@ -403,7 +403,7 @@ def _without_password(text: str) -> str:
     A password with an unescaped @, / or : is not told from the host by its place, so all before the last @ goes.
     """
     text = re.sub(r"^(\w[\w+.-]*://)(?!/).*@", r"\1", text, flags=re.DOTALL)
-    text = re.sub(r"((?:\w[\w+.-]*:)?//(?!/))[^\s\"'<>]*@", r"\1", text)
+    text = re.sub(r"((?:\w[\w+.-]*:)?(?<!/)//(?!/))[^\s\"'<>]*@", r"\1", text)
     return re.sub(r"([?&;][^=\s&;]*(?:pass|pwd|token|secret|key|auth|sig)[^=\s&;]*=)[^\s&;\"'<>)]*", r"\1...", text,
                   flags=re.IGNORECASE)
 

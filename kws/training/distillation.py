@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kws.errors import ModelError
 from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsForAudioClassification
-from kws.training.prior import expect_keywords
+from kws.training.prior import reweight_prior
 
 _TEMPERATURE = 2.0
 _SHARE = 0.7  # of the loss; the labels keep the rest
@@ -64,6 +64,6 @@ def _load(folder: Path, student: KwsForAudioClassification, device: torch.device
         if found != expected:
             raise ModelError(f"{folder}: a teacher with {key} {found}; expected those of its student, {expected}",
                              "other_teacher")
-    expect_keywords(model, rarity=1)  # the student's own prior is set when it is finished
+    reweight_prior(model, rarity=1)  # the student's own prior is set when it is finished
     model.to(device)  # type: ignore[arg-type]
     return model

@@ -11,7 +11,7 @@ from kws.model.modeling import KwsForAudioClassification
 
 
 @torch.no_grad()
-def expect_keywords(model: KwsForAudioClassification, rarity: float) -> None:
+def reweight_prior(model: KwsForAudioClassification, rarity: float) -> None:
     """Re-weight the priors so that keywords are `rarity` times rarer than in training.
 
     The ratio of other words to silence is unchanged. The logarithm of the ratio of both a priori odds is

@@ -38,7 +38,7 @@ from kws.training.augment import Augmenter
 from kws.training.distillation import Teachers
 from kws.training.distributed import Processes, forget_others, processes
 from kws.training.model_card import write_model_card
-from kws.training.prior import expect_keywords
+from kws.training.prior import reweight_prior
 from kws.training.progress import Progress, history
 
 logger = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ def _load_matching_store(config: Config) -> PreparedStore:
     expected = (config.data.sample_rate, config.data.num_samples, LabelSet.from_keywords(config.data.keywords).names)
     if found != expected:
         raise DataError(f"{config.data.prepared}: prepared for {found}; the configuration asks for {expected}; "
-                        "run kws prepare again", "stale_store")
+                        "run `kws prepare` again", "stale_store")
     return store
 
 
@@ -314,7 +314,7 @@ def _finish(config: Config, trainer: KwsTrainer, progress: Progress) -> Training
     """Write the model folder from the weights of the kept epoch, which the trainer has."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     rows, clips = history(trainer.state), cast(ClipDataset, trainer.eval_dataset)
-    expect_keywords(model, config.training.keyword_rarity)  # non-keywords are commoner in use than in training
+    reweight_prior(model, config.training.keyword_rarity)  # non-keywords are commoner in use than in training
     metrics = trainer.predict(clips, metric_key_prefix="validation").metrics or {}
     validation = {name: metrics[f"validation_{name}"] for name in _FIGURES}
     _warn_if_useless(validation, clips.label_ids, labels_of(model))

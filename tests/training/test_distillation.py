@@ -7,7 +7,7 @@ from kws.config.sections import FeatureConfig
 from kws.errors import ModelError
 from kws.model.modeling import build_model
 from kws.training.distillation import Teachers
-from kws.training.prior import expect_keywords
+from kws.training.prior import reweight_prior
 
 ARCHITECTURE = {
     "network": "folded-mel", "stem": {"channels": 4, "kernel": [5, 5], "stride": [4, 2]}, "spectral": [],
@@ -53,7 +53,7 @@ def test_who_answers_as_the_teacher_has_nothing_to_learn(folder):
 
 def test_a_teachers_prior_is_not_handed_on(folder, tmp_path):
     wary = model()
-    expect_keywords(wary, 5)
+    reweight_prior(wary, 5)
     wary.save_pretrained(tmp_path / "wary")
     features, logits = torch.randn(6, 1, 40, 26), torch.randn(6, 3)
     losses = [Teachers([path], model(), CPU).loss(torch.tensor(5.0), logits, features).item()

@@ -12,7 +12,7 @@ from kws.errors import ModelError
 from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsForAudioClassification, build_model
-from kws.training.prior import expect_keywords
+from kws.training.prior import reweight_prior
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
 
@@ -38,17 +38,17 @@ def odds_against_keywords(model):
 
 @given(st.lists(st.floats(min_value=1e-2, max_value=1e2), min_size=1, max_size=4))
 def test_the_last_rarity_is_the_one_that_holds(model, rarities):
-    expect_keywords(model, 1)
+    reweight_prior(model, 1)
     as_trained = odds_against_keywords(model)
     for rarity in rarities:
-        expect_keywords(model, rarity)
+        reweight_prior(model, rarity)
     torch.testing.assert_close(odds_against_keywords(model), rarities[-1] * as_trained, rtol=1e-3, atol=0)
 
 
 def test_it_is_no_matter_between_keywords_or_between_other_words_and_silence(model):
-    expect_keywords(model, 1)
+    reweight_prior(model, 1)
     as_trained = answers(model)
-    expect_keywords(model, 7)
+    reweight_prior(model, 7)
     found = answers(model)
     for first, second in (("yes", "no"), ("_unknown_", "_silence_")):
         before, after = (rows[:, LABELS.index(first)] / rows[:, LABELS.index(second)] for rows in (as_trained, found))
@@ -56,12 +56,12 @@ def test_it_is_no_matter_between_keywords_or_between_other_words_and_silence(mod
 
 
 def test_the_rarity_travels_with_the_model(model, tmp_path):
-    expect_keywords(model, 1)
+    reweight_prior(model, 1)
     as_trained = answers(model)
-    expect_keywords(model, 3)
+    reweight_prior(model, 3)
     model.save_pretrained(tmp_path)
     loaded = KwsForAudioClassification.from_pretrained(tmp_path).eval()
-    expect_keywords(loaded, 1)
+    reweight_prior(loaded, 1)
     torch.testing.assert_close(answers(loaded), as_trained, rtol=1e-4, atol=0)
 
 
