@@ -183,7 +183,7 @@ def test_bad_settings_are_one_line_and_exit_code_2(work, capsys, arguments, expe
 
 def test_training_without_a_store_says_how_to_make_one(work, capsys):
     assert run("train", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
-    assert "scripts/prepare.py" in capsys.readouterr().err
+    assert "kws prepare" in capsys.readouterr().err
     assert not (work / "models").exists()
 
 

@@ -164,5 +164,5 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-_HOW_TO_FILL = ("`make data` fills data/ with synthetic recordings; scripts/synthesize.py and scripts/download.py "
+_HOW_TO_FILL = ("`make data` fills data/ with synthetic recordings; kws synthesize and kws download "
                 "(real ones) fill any folder; or give your own with --set data.root=FOLDER")

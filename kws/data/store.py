@@ -129,7 +129,7 @@ def _read_manifest(folder: Path) -> pd.DataFrame:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no prepared store there; run scripts/prepare.py with the same configuration",
+        raise DataError(f"{folder}: no prepared store there; run kws prepare with the same configuration",
                         "no_store")
     try:
         index = json.loads((folder / INDEX_FILE).read_bytes())
@@ -144,5 +144,5 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _bad_store(folder: Path, reason: str) -> DataError:
-    return DataError(f"{folder}: not a usable prepared store: {reason}; run scripts/prepare.py with the same "
+    return DataError(f"{folder}: not a usable prepared store: {reason}; run kws prepare with the same "
                      "configuration again", "bad_store")

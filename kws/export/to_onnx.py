@@ -53,7 +53,7 @@ def export(folder: Path, clips: np.ndarray) -> Export:
     """Add model.onnx and model.pt to a model folder; neither is written unless ONNX Runtime answers as PyTorch does.
 
     Args:
-        folder: that scripts/train.py wrote.
+        folder: that kws train wrote.
         clips: [N, T] int16 real recordings to compare on, besides generated ones; N may be 0.
     Raises:
         ModelError: "bad_export" if a logit differs by more than 1e-4, or the clips are not of the model's length.

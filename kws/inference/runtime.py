@@ -42,7 +42,7 @@ class OnnxRuntime:
         threads: that one call may use; 0: as many as the machine has cores.
 
     Raises:
-        ModelError: if the file is missing, damaged, or was not written by scripts/export.py.
+        ModelError: if the file is missing, damaged, or was not written by kws export.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -51,7 +51,7 @@ class OnnxRuntime:
         import onnxruntime
 
         if not path.is_file():
-            raise ModelError(f"{path}: no such file; scripts/export.py makes it from a model folder", "no_model")
+            raise ModelError(f"{path}: no such file; kws export makes it from a model folder", "no_model")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
@@ -67,7 +67,7 @@ class OnnxRuntime:
             self.sample_rate, self.num_samples = int(metadata["sample_rate"]), int(metadata["num_samples"])
         except (KeyError, ValueError):
             raise ModelError(f"{path}: no labels or sample rate in its metadata; expected a file that "
-                             "scripts/export.py wrote") from None
+                             "kws export wrote") from None
 
     def logits(self, waveforms: np.ndarray) -> np.ndarray:
         """[B, T] float32 -> [B, C] float32."""
@@ -118,12 +118,12 @@ def load_runtime(model: Path, kind: Optional[str] = None, threads: int = 0) -> R
         return OnnxRuntime(model, threads)
     recover(model)
     if not (model / CONFIG_FILE).is_file():
-        raise ModelError(f"{model}: no config.json; expected a model folder that scripts/train.py wrote", "no_model")
+        raise ModelError(f"{model}: no config.json; expected a model folder that kws train wrote", "no_model")
     exported = (model / ONNX_FILE).is_file()
     if kind == "onnx" or (kind is None and exported and _is_installed("onnxruntime")):
         return OnnxRuntime(model / ONNX_FILE, threads)
     if not (_is_installed("torch") and _is_installed("transformers")):
-        remedy = f"run `python scripts/export.py {model}` where it was trained"
+        remedy = f"run `kws export {model}` where it was trained"
         if exported:
             remedy = "take the runtime onnx" if kind == "torch" else "install onnxruntime"
         raise ModelError(f"{model}: nothing here to run it with; {remedy}", "no_runtime")

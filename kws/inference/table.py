@@ -1,8 +1,9 @@
 """Resumable output table: rows go to NAME.part, renamed when complete.
 
 `NAME.part` is a CSV file. The first line of `NAME.part.json` says what the rows belong to (program, model, labels,
-threshold, ...); then comes a line per row with size and time of the recording. Rows count only if they have such a line,
-and only for the same model, settings and recordings. The file is locked while a prediction runs, and removed at the end.
+threshold, ...); then comes a line per row with size and time of the recording. Rows count only if they have such a
+line, and only for the same model, settings and recordings. The file is locked while a prediction runs, and removed at
+the end.
 
 Columns are path, label, confidence, one for each label, start_seconds, error. A label with the name of
 another column gets the column `label:NAME`. Cells are not altered, so that a table can be used as a manifest: a

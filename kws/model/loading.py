@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def load_torch_model(folder: Path) -> KwsForAudioClassification:
     """Load a model folder as a PyTorch module for inference; raises ModelError if it is none."""
     if not (folder / CONFIG_FILE).is_file():
-        raise ModelError(f"{folder}: no config.json; expected a model folder that scripts/train.py wrote", "no_model")
+        raise ModelError(f"{folder}: no config.json; expected a model folder that kws train wrote", "no_model")
     from transformers.utils.logging import disable_progress_bar
 
     from kws.model.modeling import KwsForAudioClassification

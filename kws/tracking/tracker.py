@@ -276,7 +276,7 @@ def download_model(config: Config, uri: str, folder: Path) -> None:
             shutil.copytree(downloaded, temporary, dirs_exist_ok=True)
     except Exception as error:  # MLflow, SQLAlchemy and requests each raise their own
         raise TrackingError(f"{uri}: not to be had from {_without_password(store)} ({_reason(error)}); "
-                            "scripts/export.py registers the models of tracked trainings",
+                            "kws export registers the models of tracked trainings",
                             "no_registered_model") from error
 
 

@@ -233,7 +233,7 @@ def _load_matching_store(config: Config) -> PreparedStore:
     expected = (config.data.sample_rate, config.data.num_samples, LabelSet.from_keywords(config.data.keywords).names)
     if found != expected:
         raise DataError(f"{config.data.prepared}: prepared for {found}; the configuration asks for {expected}; "
-                        "run scripts/prepare.py again", "stale_store")
+                        "run kws prepare again", "stale_store")
     return store
 
 

@@ -150,7 +150,7 @@ def test_a_word_called_null_stays_a_word(tmp_path):
 
 def test_a_missing_folder_says_how_to_fill_it(tmp_path):
     code, message = refused(tmp_path / "data")
-    assert code == "no_data" and "make data" in message and "scripts/download.py" in message
+    assert code == "no_data" and "make data" in message and "kws download" in message
 
 
 def test_a_folder_without_words_says_what_is_there(tmp_path):

@@ -379,7 +379,7 @@ def test_half_a_store_is_prepared_again(corpus, tmp_path):
     root = corpus()
     prepare(root, tmp_path / "store", **SETTINGS)
     (tmp_path / "store" / "store.json").unlink()
-    with pytest.raises(DataError, match="scripts/prepare.py"):
+    with pytest.raises(DataError, match="kws prepare"):
         load_store(tmp_path / "store")
     prepare(root, tmp_path / "store", **SETTINGS)
     load_store(tmp_path / "store")

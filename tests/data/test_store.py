@@ -71,7 +71,7 @@ def test_a_store_without_noise(tmp_path):
 
 
 def test_a_missing_store_says_how_to_make_one(tmp_path):
-    with pytest.raises(DataError, match="run scripts/prepare.py") as caught:
+    with pytest.raises(DataError, match="run kws prepare") as caught:
         load_store(tmp_path / "store")
     assert caught.value.code == "no_store"
 
@@ -94,7 +94,7 @@ def test_a_store_that_lost_something_is_refused(tmp_path, name, harm):
 def test_a_store_of_another_version_is_refused(tmp_path):
     index = write_store(tmp_path / "store") / "store.json"
     index.write_text(index.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(DataError, match="format 1; this program reads format 2; run .*scripts/prepare.py"):
+    with pytest.raises(DataError, match="format 1; this program reads format 2; run .*kws prepare"):
         load_store(tmp_path / "store")
 
 

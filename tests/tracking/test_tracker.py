@@ -154,7 +154,7 @@ def test_the_champion_can_be_had_with_what_image_and_archive_need(work):
         found = {path.name: path.read_bytes() for path in Path("models/registered").iterdir() if path.is_file()}
         assert found == {path.name: path.read_bytes() for path in Path("models/kws").iterdir() if path.is_file()}
         assert {"config.json", "model.safetensors", "model.onnx"} <= set(found)
-    with pytest.raises(TrackingError, match="scripts/export.py registers") as caught:
+    with pytest.raises(TrackingError, match="kws export registers") as caught:
         download_model(config, "models:/kws@winner", Path("models/registered"))
     assert caught.value.code == "no_registered_model" and Path("models/registered/model.onnx").is_file()
     Path("models/notes").mkdir()
