@@ -28,7 +28,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
-    parser.add_argument("model", type=Path, nargs="?", help="model folder that scripts/export.py has completed "
+    parser.add_argument("model", type=Path, nargs="?", help="model folder that kws export has completed "
                         f"(default: {TRAINED}, or the shipped one without it)")
     parser.add_argument("--output", type=Path, default=TORCHSERVE / "model-store",
                         help="folder for kws.mar, which is replaced (default: torchserve/model-store)")

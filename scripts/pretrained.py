@@ -28,7 +28,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
-    parser.add_argument("recordings", type=Path, help="data folder, for example of scripts/download.py v0.02")
+    parser.add_argument("recordings", type=Path, help="data folder, for example of kws download v0.02")
     parser.add_argument("destination", type=Path, help="folder of a shipped model, which is replaced")
     return parser.parse_args(argv)
 

@@ -26,7 +26,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
-    parser.add_argument("model", type=Path, help="model folder that scripts/export.py --int8 has completed")
+    parser.add_argument("model", type=Path, help="model folder that kws export --int8 has completed")
     parser.add_argument("destination", type=Path, help="folder of a shipped model, which is replaced")
     add_verbosity(parser)
     return parser.parse_args(argv)
@@ -41,7 +41,7 @@ def publish(model: Path, destination: Path) -> None:
     """
     missing = [name for name in FILES if not (model / name).is_file()]
     if missing:
-        raise ModelError(f"{model}: no {', '.join(missing)}; scripts/train.py and scripts/export.py --int8 make all "
+        raise ModelError(f"{model}: no {', '.join(missing)}; kws train and kws export --int8 make all "
                          "of it", "not_exported")
     check_replaceable(destination, "config.json", '"model_type": "kws"', outside=[model])
     with atomic_folder(destination) as folder:

@@ -12,7 +12,7 @@ examples:
 
 An interrupted download continues when the same command runs again. The archive stays in --downloads.
 The recordings: P. Warden, "Speech Commands" (Google, https://arxiv.org/abs/1804.03209), licensed CC BY 4.0
-(https://creativecommons.org/licenses/by/4.0/): name the source where you publish them, or a model of them.
+(https://creativecommons.org/licenses/by/4.0/): name the source if you publish them or a model trained on them.
 """
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
   kws export models/kws
   kws export models/real --config configs/real.yaml --int8
 
-The files are written only if ONNX Runtime answers as PyTorch does, on generated clips and on the validation clips of
-the prepared store. --int8 adds model.int8.onnx, calibrated on training clips, if it costs at most 0.3 points of
+The files are written only if ONNX Runtime and PyTorch agree on generated clips and on the validation clips of the
+prepared store. --int8 adds model.int8.onnx, calibrated on training clips, if it costs at most 0.3 points of
 validation accuracy. A tracked model is registered, and promoted if it is better than the champion.
 """
 from __future__ import annotations

@@ -4,13 +4,13 @@
   kws predict recordings/ --output_path preds.csv      writes a table
   kws predict manifest.csv --output_path preds.jsonl --threshold 0.8
 
-A manifest (.csv, .parquet) has a column path, relative to it, and perhaps label, which adds accuracy and a confusion
-matrix to the summary. The table has one row for every input, in order: path, label, confidence, a column for each
-label, start_seconds (of the window that was answered for, in recordings longer than it), error. A recording that
-cannot be used is a row whose `error` says why.
+A manifest (.csv, .parquet) has a column path, relative to the manifest, and optionally label, which adds accuracy and
+a confusion matrix to the summary. The table has one row per input, in order: path, label, confidence, a column for
+each label, start_seconds (where the answering window begins in a longer recording), error (why a recording could not
+be used).
 
 exit code: 0 every row was labelled, 3 some rows are errors, 2 nothing could be done (the message says why),
-           130 interrupted (the same command with --resume goes on)
+           130 interrupted (the same command with --resume continues)
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from kws.inference.table import FORMATS, ResumableTable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("inputs", type=Path, nargs="*", metavar="INPUT", help="file, folder or manifest")
-    parser.add_argument("--input_path", type=Path, action="append", metavar="IN", help="the same, as an option")
+    parser.add_argument("--input_path", type=Path, action="append", metavar="IN", help="same as INPUT")
     parser.add_argument("--output_path", type=Path, metavar="OUT", help="the table, replaced (default: the terminal)")
     add_model(parser)
     parser.add_argument("--runtime", choices=RUNTIMES,
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=count, default=64, help="files a worker takes at a time (default: 64)")
     parser.add_argument("--workers", type=count, default=available_cores(),
                         help="threads that decode and label (default: one for each core that may be used)")
-    parser.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
 
 
 def probability(text: str) -> float:

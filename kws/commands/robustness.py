@@ -3,8 +3,8 @@
   kws robustness models/real models/other --config configs/real.yaml --left-out happy
 
 Prints a row for each model: accuracy on the clips of a split as they are, in the split's background noise at several
-levels, across a room, 30 dB quieter, cut at both ends, and the share of each word left out of training
-(data.left_out) that is refused.
+levels, in a reverberant room, 30 dB quieter, cut at both ends, and the share of refused clips of each word left out of
+training (data.left_out).
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, "configs/real.yaml")
     parser.add_argument("--split", choices=SPLITS, default=VALIDATION)
     parser.add_argument("--left-out", nargs="*", default=[], metavar="WORD",
-                        help="words that the models never heard: all their clips, of every split, should be refused")
+                        help="words left out of training: all their clips, of every split, should be refused")
 
 
 def run(args: argparse.Namespace) -> int:

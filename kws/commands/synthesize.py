@@ -5,7 +5,7 @@
   kws synthesize few --speakers 10             a quick look: 10 speakers, 1,000 clips
 
 The layout is that of Google Speech Commands: <word>/<speaker>_nohash_<take>.wav and _background_noise_/; real
-recordings can take its place. Synthetic voices show that all works, not how well a model hears people.
+recordings can take its place. Synthetic voices show that the pipeline works, not how accurate a model is on people.
 """
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("folder", nargs="?", type=Path, default=Path("data"), help="folder to make (data)")
     parser.add_argument("--keywords", nargs="+", metavar="WORD",
-                        help="words to spot (yes no up down left right on off stop go)")
-    parser.add_argument("--words", nargs="*", metavar="WORD", help="other words to tell them from (25 common ones)")
+                        help="keywords (yes no up down left right on off stop go)")
+    parser.add_argument("--words", nargs="*", metavar="WORD", help="other words, for `_unknown_` (25 common ones)")
     parser.add_argument("--takes", nargs=2, type=int, default=(5, 2), metavar=("KEYWORD", "OTHER"),
                         help="takes by each speaker of a keyword and of another word (5 2)")
-    parser.add_argument("--speakers", type=int, help="only the first so many of the speakers (all 100)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another corpus (0)")
-    parser.add_argument("--workers", type=int, help="voices at a time, the result is the same (processors)")
-    parser.add_argument("--force", action="store_true", help="replace a synthetic corpus, nothing else")
+    parser.add_argument("--speakers", type=int, help="use only this many speakers (100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the corpus (0)")
+    parser.add_argument("--workers", type=int, help="voices made in parallel; the result is the same (processors)")
+    parser.add_argument("--force", action="store_true", help="replace a synthetic corpus (nothing else)")
 
 
 def run(args: argparse.Namespace) -> int:

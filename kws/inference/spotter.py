@@ -31,8 +31,8 @@ class KeywordSpotter:
         spotter("a.wav").label                  # one: a Prediction, or an AudioError is raised
         spotter(["a.wav", wav_bytes, array])    # several: a Prediction or an AudioError for each, in order
 
-    A recording longer than the model's window is heard in overlapping windows, half a window apart; the one in which
-    some keyword is most probable answers for it and `start_seconds` says where it begins. A shorter one is centred.
+    A recording longer than the model's window is split into overlapping windows, half a window apart; the one in which
+    some keyword is most probable gives the answer, and `start_seconds` says where it begins. A shorter one is centred.
 
     Args:
         model: model folder, ONNX file of one, or a loaded runtime; None: the one that ships with the package.
