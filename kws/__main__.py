@@ -96,7 +96,7 @@ def _offer_completion(parser: argparse.ArgumentParser) -> None:
         import argcomplete
     except ImportError:
         return
-    argcomplete.autocomplete(parser, print_suppressed=True)  # the commands, which are listed by us
+    argcomplete.autocomplete(parser)
 
 
 if __name__ == "__main__":
