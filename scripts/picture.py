@@ -84,7 +84,7 @@ def draw(waveform: np.ndarray, sample_rate: int, seconds: np.ndarray, confidence
     figure.tight_layout()
     figure.canvas.draw()
     # A palette: a third of the bytes.
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(128)
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(128, method=Image.Quantize.MAXCOVERAGE)
     with atomic_file(path) as part:
         picture.save(part, format="png", optimize=True)
     pyplot.close(figure)
