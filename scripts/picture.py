@@ -84,7 +84,8 @@ def draw(waveform: np.ndarray, sample_rate: int, seconds: np.ndarray, confidence
     figure.tight_layout()
     figure.canvas.draw()
     # A palette: a third of the bytes.
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(128, method=Image.Quantize.MAXCOVERAGE)
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    picture = picture.quantize(128, method=Image.Quantize.MAXCOVERAGE)
     with atomic_file(path) as part:
         picture.save(part, format="png", optimize=True)
     pyplot.close(figure)
@@ -101,7 +102,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     spotter = KeywordSpotter(args.model)
     waveform, sample_rate = soundfile.read(args.recording, dtype="float32")
     if sample_rate != spotter.sample_rate or waveform.ndim != 1:
-        raise DataError(f"{args.recording}: {sample_rate:,} Hz, {waveform.ndim} dimension(s); expected a mono recording at "
+        raise DataError(f"{args.recording}: {sample_rate:,} Hz, {waveform.ndim} dimension(s); expected mono at "
                         f"{spotter.sample_rate:,} Hz", "unsupported_audio")
     seconds, confidences = answers(spotter, waveform)
     words = spotter.labels.keywords
