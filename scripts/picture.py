@@ -13,13 +13,13 @@ from typing import NamedTuple, Optional, Sequence
 
 import matplotlib
 import numpy as np
+import soundfile
 from PIL import Image
 
 from kws import KeywordSpotter
-from kws.audio.decode import decode
 from kws.commands.cli import EXIT_OK, guard
+from kws.errors import DataError
 from kws.files.atomic import atomic_file
-from kws.model.window import pad_or_crop
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (after the backend is chosen)
@@ -47,7 +47,7 @@ def answers(spotter: KeywordSpotter, waveform: np.ndarray) -> tuple[np.ndarray, 
     size, step = int(_WINDOW_SECONDS * spotter.sample_rate), int(_STEP_SECONDS * spotter.sample_rate)
     padded = np.pad(waveform, size // 2)
     starts = np.arange(0, len(waveform), step)
-    predictions = spotter.classify([pad_or_crop(padded[start:start + size], size) for start in starts])
+    predictions = spotter.classify([padded[start:start + size] for start in starts])
     return starts / spotter.sample_rate, np.array(
         [[answer.confidences[word] for word in spotter.labels.keywords] for answer in predictions])
 
@@ -84,7 +84,8 @@ def draw(waveform: np.ndarray, sample_rate: int, seconds: np.ndarray, confidence
     figure.tight_layout()
     figure.canvas.draw()
     # A palette: a third of the bytes.
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(128)
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    picture = picture.quantize(128, method=Image.Quantize.MAXCOVERAGE)
     with atomic_file(path) as part:
         picture.save(part, format="png", optimize=True)
     pyplot.close(figure)
@@ -99,7 +100,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("docs/images/five-words.png"))
     args = parser.parse_args(argv)
     spotter = KeywordSpotter(args.model)
-    waveform = decode(args.recording, spotter.sample_rate)
+    waveform, sample_rate = soundfile.read(args.recording, dtype="float32")
+    if sample_rate != spotter.sample_rate or waveform.ndim != 1:
+        raise DataError(f"{args.recording}: {sample_rate:,} Hz, {waveform.ndim} dimension(s); expected mono at "
+                        f"{spotter.sample_rate:,} Hz", "unsupported_audio")
     seconds, confidences = answers(spotter, waveform)
     words = spotter.labels.keywords
     found = marks(seconds, confidences, words, args.threshold)
