@@ -11,18 +11,16 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
 
-import matplotlib
 import numpy as np
 import soundfile
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
-from kws import KeywordSpotter
+from kws import KeywordSpotter, Prediction
 from kws.commands.cli import EXIT_OK, guard
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (after the backend is chosen)
 
 _STEP_SECONDS = 0.05
 _WINDOW_SECONDS = 1.0
@@ -49,7 +47,8 @@ def answers(spotter: KeywordSpotter, waveform: np.ndarray) -> tuple[np.ndarray, 
     starts = np.arange(0, len(waveform), step)
     predictions = spotter.classify([padded[start:start + size] for start in starts])
     return starts / spotter.sample_rate, np.array(
-        [[answer.confidences[word] for word in spotter.labels.keywords] for answer in predictions])
+        [[answer.confidences[word] for word in spotter.labels.keywords] for answer in predictions
+         if isinstance(answer, Prediction)])
 
 
 def marks(seconds: np.ndarray, confidences: np.ndarray, words: Sequence[str], threshold: float) -> list[Mark]:
@@ -71,7 +70,8 @@ def marks(seconds: np.ndarray, confidences: np.ndarray, words: Sequence[str], th
 def draw(waveform: np.ndarray, sample_rate: int, seconds: np.ndarray, confidences: np.ndarray, words: Sequence[str],
          found: Sequence[Mark], path: Path) -> None:
     """Write the spectrogram with the marks, and the probabilities of the marked keywords below it, as a PNG."""
-    figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 4.2), sharex=True, height_ratios=(3, 1), dpi=100)
+    figure = Figure(figsize=(9, 4.2), dpi=100)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     quiet = 1e-5 * np.random.default_rng(0).standard_normal(len(waveform))  # digital silence has no logarithm
     top.specgram(waveform + quiet, NFFT=512, Fs=sample_rate, noverlap=352, cmap="magma", vmin=-130, vmax=-40)
     top.set(ylabel="Hz", ylim=(0, sample_rate / 2))
@@ -82,13 +82,13 @@ def draw(waveform: np.ndarray, sample_rate: int, seconds: np.ndarray, confidence
         bottom.plot(seconds, confidences[:, words.index(mark.word)], label=mark.word)
     bottom.set(xlabel="seconds", ylabel="probability", ylim=(0, 1.05), xlim=(0, len(waveform) / sample_rate))
     figure.tight_layout()
-    figure.canvas.draw()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     # A palette: a third of the bytes.
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     picture = picture.quantize(128, method=Image.Quantize.MAXCOVERAGE)
     with atomic_file(path) as part:
         picture.save(part, format="png", optimize=True)
-    pyplot.close(figure)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
