@@ -11,18 +11,16 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
 
-import matplotlib
 import numpy as np
+import soundfile
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
-from kws import KeywordSpotter
-from kws.audio.decode import decode
+from kws import KeywordSpotter, Prediction
 from kws.commands.cli import EXIT_OK, guard
+from kws.errors import DataError
 from kws.files.atomic import atomic_file
-from kws.model.window import pad_or_crop
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (after the backend is chosen)
 
 _STEP_SECONDS = 0.05
 _WINDOW_SECONDS = 1.0
@@ -47,9 +45,10 @@ def answers(spotter: KeywordSpotter, waveform: np.ndarray) -> tuple[np.ndarray, 
     size, step = int(_WINDOW_SECONDS * spotter.sample_rate), int(_STEP_SECONDS * spotter.sample_rate)
     padded = np.pad(waveform, size // 2)
     starts = np.arange(0, len(waveform), step)
-    predictions = spotter.classify([pad_or_crop(padded[start:start + size], size) for start in starts])
+    predictions = spotter.classify([padded[start:start + size] for start in starts])
     return starts / spotter.sample_rate, np.array(
-        [[answer.confidences[word] for word in spotter.labels.keywords] for answer in predictions])
+        [[answer.confidences[word] for word in spotter.labels.keywords] for answer in predictions
+         if isinstance(answer, Prediction)])
 
 
 def marks(seconds: np.ndarray, confidences: np.ndarray, words: Sequence[str], threshold: float) -> list[Mark]:
@@ -71,7 +70,8 @@ def marks(seconds: np.ndarray, confidences: np.ndarray, words: Sequence[str], th
 def draw(waveform: np.ndarray, sample_rate: int, seconds: np.ndarray, confidences: np.ndarray, words: Sequence[str],
          found: Sequence[Mark], path: Path) -> None:
     """Write the spectrogram with the marks, and the probabilities of the marked keywords below it, as a PNG."""
-    figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 4.2), sharex=True, height_ratios=(3, 1), dpi=100)
+    figure = Figure(figsize=(9, 4.2), dpi=100)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     quiet = 1e-5 * np.random.default_rng(0).standard_normal(len(waveform))  # digital silence has no logarithm
     top.specgram(waveform + quiet, NFFT=512, Fs=sample_rate, noverlap=352, cmap="magma", vmin=-130, vmax=-40)
     top.set(ylabel="Hz", ylim=(0, sample_rate / 2))
@@ -82,12 +82,13 @@ def draw(waveform: np.ndarray, sample_rate: int, seconds: np.ndarray, confidence
         bottom.plot(seconds, confidences[:, words.index(mark.word)], label=mark.word)
     bottom.set(xlabel="seconds", ylabel="probability", ylim=(0, 1.05), xlim=(0, len(waveform) / sample_rate))
     figure.tight_layout()
-    figure.canvas.draw()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     # A palette: a third of the bytes.
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB").quantize(128)
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture = picture.quantize(128, method=Image.Quantize.MAXCOVERAGE)
     with atomic_file(path) as part:
         picture.save(part, format="png", optimize=True)
-    pyplot.close(figure)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -99,7 +100,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("docs/images/five-words.png"))
     args = parser.parse_args(argv)
     spotter = KeywordSpotter(args.model)
-    waveform = decode(args.recording, spotter.sample_rate)
+    waveform, sample_rate = soundfile.read(args.recording, dtype="float32")
+    if sample_rate != spotter.sample_rate or waveform.ndim != 1:
+        raise DataError(f"{args.recording}: {sample_rate:,} Hz, {waveform.ndim} dimension(s); expected mono at "
+                        f"{spotter.sample_rate:,} Hz", "unsupported_audio")
     seconds, confidences = answers(spotter, waveform)
     words = spotter.labels.keywords
     found = marks(seconds, confidences, words, args.threshold)

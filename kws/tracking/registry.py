@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import yaml
 
+import kws
 from kws.model.labels import LabelSet
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,11 @@ def log_model(mlflow: ModuleType, folder: Path, labels: LabelSet, num_samples: i
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
-    package = Path(__file__).parent
+    package = Path(kws.__file__).parent
     inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
     outputs = Schema([ColSpec("string", "label"), *(ColSpec("double", name) for name in ("confidence", *labels))])
     logged = mlflow.pyfunc.log_model(
-        name=folder.name, python_model=str(package / "pyfunc.py"), code_paths=[str(package)],
+        name=folder.name, python_model=str(package / "tracking/pyfunc.py"), code_paths=[str(package)],
         artifacts={"model": str(folder)}, signature=ModelSignature(inputs, outputs),
         input_example=np.zeros((1, num_samples), np.float32),
         pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS])

@@ -164,19 +164,20 @@ def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = Non
     group = processes()
     if not group.is_joined:
         forget_others()
+    store = _load_matching_store(config)
     with ExitStack() as held:
         for path in (config.training.model, config.training.checkpoints):
             if group.is_first:
                 held.enter_context(exclusive(path, "a training"))
         check_replaceable(config.training.model, _MODEL_FILE)  # fail before training, not after
-        return _train(config, group, resume, tracker)
+        return _train(config, store, group, resume, tracker)
 
 
-def _train(config: Config, group: Processes, resume: bool, tracker: Optional[Tracker]) -> TrainingResult:
+def _train(config: Config, store: PreparedStore, group: Processes, resume: bool,
+           tracker: Optional[Tracker]) -> TrainingResult:
     disable_progress_bar()  # of transformers, for every file it writes
     set_seed(config.seed)
     torch.set_num_threads(config.training.num_threads or max(1, available_cores() // group.on_this_machine))
-    store = _load_matching_store(config)
     trainer, progress = _build_trainer(config, store)
     description = checkpoints.describe(config, store, group.count)
     start = _find_start(config, trainer, description) if resume else None

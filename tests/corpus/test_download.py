@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import os
 import random
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from kws.commands.cli import guard
+from kws.__main__ import main
 from kws.corpus.download import ARCHIVES, Archive, check_destination, download, extract
 from kws.errors import DataError
 
@@ -321,27 +320,19 @@ def test_a_disk_that_is_too_small_is_named_and_left_as_it_was(tmp_path, small_di
 
 # The command
 
-@pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("download_script", ROOT / "scripts/download.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-def test_command_end_to_end(script, server, tmp_path, monkeypatch, capsys):
+def test_command_end_to_end(server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     server.content = tar_gz(GOOD)
     command = ["v0.02", "--url", server.url, "--sha256", sha256(server.content).upper()]
-    assert guard(script.main, command) == 0
+    assert main(["download", *command]) == 0
     assert capsys.readouterr().out == "data: 3 files\n"
     assert files(tmp_path / "data") == ["LICENSE", "no", "yes"]
     assert files(tmp_path / "downloads") == ["speech_commands_v0.02.tar.gz"]
-    assert guard(script.main, command) == 2  # data/ is in use: said before anything is fetched
+    assert main(["download", *command]) == 2  # data/ is in use: said before anything is fetched
     assert "data: in use" in capsys.readouterr().err
-    assert guard(script.main, [*command, "--output", "again"]) == 0
+    assert main(["download", *command, "--output", "again"]) == 0
     assert len(server.requests) == 1
-    assert guard(script.main, ["v0.02-test", "--url", server.url, "--output", "test"]) == 2
+    assert main(["download", "v0.02-test", "--url", server.url, "--output", "test"]) == 2
     assert "expected cc2a00c1" in capsys.readouterr().err and not (tmp_path / "test").exists()
 
 

@@ -86,7 +86,7 @@ def test_a_store_that_lost_something_is_refused(tmp_path, name, harm):
         path.unlink()
     else:
         path.write_bytes({"empty": b"", "half": content[:len(content) // 2], "noise": b"\x07" * 500}[harm])
-    with pytest.raises(DataError, match=r"scripts/prepare\.py") as caught:
+    with pytest.raises(DataError, match=r"kws prepare") as caught:
         load_store(tmp_path / "store")
     assert caught.value.code == "bad_store" and "\n" not in str(caught.value)
 

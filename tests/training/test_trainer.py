@@ -300,7 +300,7 @@ def write_heard(folder):
 WORKER = """
 import json, os, sys
 from pathlib import Path
-import tests.test_training as tests
+import tests.training.test_trainer as tests
 from kws.training import trainer as training
 from kws.config.sections import load_config
 rank, folder = os.environ["RANK"], sys.argv[1]
@@ -361,7 +361,7 @@ def test_nothing_to_resume_from_is_said(configure):
 
 
 def test_a_store_made_for_other_settings_is_refused(configure):
-    with pytest.raises(DataError, match="prepare.py again") as caught:
+    with pytest.raises(DataError, match="kws prepare") as caught:
         training.train(configure("data.clip_seconds=0.5"))
     assert caught.value.code == "stale_store"
 
