@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Sequence
 from kws.commands.cli import EXIT_OK, TRAINED, add_verbosity, chosen_model, guard, start_logging
 from kws.config.architecture import load_architecture
 from kws.config.sections import Config, load_config
-from kws.model.folder import SHIPPED
+from kws.model.folder import CONFIG_FILE, SHIPPED
 from kws.model.window import FULL_SCALE
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def measure_models(config: Config) -> None:
     from kws.model.folder import INT8_FILE
 
     disable_progress_bar()  # of transformers, for every file it writes
-    shipped = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))["architecture"]
+    shipped = json.loads((SHIPPED / CONFIG_FILE).read_text(encoding="utf-8"))["architecture"]
     noise = np.random.default_rng(0).normal(0, 3000, (BATCH_SIZE, config.data.num_samples)).astype(np.int16)
     batch = noise.astype(np.float32) / FULL_SCALE
     print(f"{'':<24}{'parameters':>10}{'multiplications':>22}{'ms':>8}{'clips/s':>9}{'kB':>7}{'int8 ms':>9}{'kB':>7}"

@@ -16,10 +16,9 @@ from typing import Optional, Sequence
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import ModelError
 from kws.files.atomic import atomic_folder, check_replaceable
-from kws.model.folder import INT8_FILE, ONNX_FILE
+from kws.model.folder import CARD_FILE, CONFIG_FILE, INT8_FILE, MODEL_TYPE, ONNX_FILE, WEIGHTS_FILE
 
-FILES = ("README.md", "config.json", "preprocessor_config.json", "metrics.json", "model.safetensors", ONNX_FILE,
-         INT8_FILE)
+FILES = (CARD_FILE, CONFIG_FILE, "preprocessor_config.json", "metrics.json", WEIGHTS_FILE, ONNX_FILE, INT8_FILE)
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -43,7 +42,7 @@ def publish(model: Path, destination: Path) -> None:
     if missing:
         raise ModelError(f"{model}: no {', '.join(missing)}; kws train and kws export --int8 make all "
                          "of it", "not_exported")
-    check_replaceable(destination, "config.json", '"model_type": "kws"', outside=[model])
+    check_replaceable(destination, CONFIG_FILE, MODEL_TYPE, outside=[model])
     with atomic_folder(destination) as folder:
         for path in (*(model / name for name in FILES), *model.glob("*.py")):
             shutil.copyfile(path, folder / path.name)

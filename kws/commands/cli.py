@@ -12,7 +12,7 @@ from typing import Callable, Optional, Sequence
 
 from kws.errors import KwsError
 from kws.files.atomic import recover
-from kws.model.folder import SHIPPED
+from kws.model.folder import CONFIG_FILE, SHIPPED
 from kws.model.labels import LabelSet
 
 EXIT_OK, EXIT_BUG, EXIT_BAD_INPUT, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -52,7 +52,7 @@ def chosen_model(model: Optional[Path]) -> Path:
     recover(TRAINED)
     if os.path.lexists(TRAINED):
         return TRAINED
-    id2label = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))["id2label"]
+    id2label = json.loads((SHIPPED / CONFIG_FILE).read_text(encoding="utf-8"))["id2label"]
     keywords = LabelSet.from_id2label({int(index): label for index, label in id2label.items()}).keywords
     logger.warning("%s: not trained yet; using the shipped model, which knows %s", TRAINED, " ".join(keywords))
     return SHIPPED

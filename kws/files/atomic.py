@@ -18,7 +18,7 @@ import stat
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterable, Iterator, TextIO
+from typing import Iterable, Iterator
 
 try:
     import fcntl
@@ -86,31 +86,6 @@ def recover(path: Path) -> None:
                 _bring_back(path)
         finally:
             os.close(handle)
-
-
-def open_alone(path: Path) -> TextIO:
-    """Open a text file to read and append, as the only process that does; made if it is not there.
-
-    It is locked until it is closed, or until the process ends in whatever way. Its owner may remove it before that.
-
-    Raises:
-        BlockingIOError: if another process has it.
-    """
-    while True:
-        file = open(path, "a+", encoding="utf-8", newline="")
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if error.errno in _CANNOT:  # a file system without locks
-                return file
-            file.close()
-            raise
-        file.close()  # its owner removed it between our opening it and locking it
 
 
 def check_replaceable(path: Path, marker: str, text: str = "", outside: Iterable[Path] = ()) -> None:

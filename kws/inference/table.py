@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, TextIO
 
 from kws.errors import AudioError, DataError
-from kws.files.atomic import atomic_file, flush, open_alone
+from kws.files.atomic import atomic_file, flush
+from kws.files.locks import open_alone
 from kws.inference.decision import as_record
 from kws.inference.inputs import Row, import_parquet
 from kws.inference.spotter import Answer

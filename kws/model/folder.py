@@ -7,4 +7,6 @@ CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "READ
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 STATE_FILE = "model.pt"  # for TorchServe's archiver
 
+MODEL_TYPE = '"model_type": "kws"'  # in the configuration of every model folder of ours
+
 SHIPPED = Path(__file__).resolve().parents[1] / "pretrained/kws-8"

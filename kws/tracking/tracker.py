@@ -34,7 +34,7 @@ from kws.config.yaml_files import flatten
 from kws.errors import TrackingError
 from kws.files.atomic import atomic_file, atomic_folder, check_replaceable
 from kws.inference.runtime import OnnxRuntime
-from kws.model.folder import ONNX_FILE
+from kws.model.folder import CONFIG_FILE, MODEL_TYPE, ONNX_FILE, WEIGHTS_FILE
 from kws.tracking.provenance import dvc_hash, git_tags, machine
 from kws.tracking.registry import SCORE, log_model, model_folder, promote_if_better
 
@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 LOCAL_STORE = "sqlite:///mlflow.db"
 
-_WEIGHTS = "model.safetensors"
 _METRICS = {"loss": "training_loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm",
             "eval_loss": "validation_loss", "eval_accuracy": "validation_accuracy", "eval_macro_f1": SCORE}
 _ENVIRONMENT = {
@@ -179,7 +178,7 @@ class MlflowTracker(Tracker):
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Record the result; if the server was away, this tries once more."""
         folder = self._config.training.model
-        _write_run(folder, {**self._run, "weights": str(dvc_hash(folder / _WEIGHTS))})
+        _write_run(folder, {**self._run, "weights": str(dvc_hash(folder / WEIGHTS_FILE))})
         self._attempt(lambda: self._send_result(folder, metrics))
 
     def _send_result(self, folder: Path, metrics: Mapping[str, float]) -> None:
@@ -267,7 +266,7 @@ def download_model(config: Config, uri: str, folder: Path) -> None:
         FileExistsError: if the folder holds something else.
         TrackingError: "no_registered_model" if it cannot be had.
     """
-    check_replaceable(folder, _WEIGHTS)
+    check_replaceable(folder, CONFIG_FILE, MODEL_TYPE)
     store = tracking_uri(config)
     try:
         mlflow = _import_mlflow(store)
@@ -388,7 +387,7 @@ def _read_run(folder: Path) -> dict[str, str]:
 def _run_of(config: Config, model: Path) -> dict[str, str]:
     """Read which run made the weights that a model folder holds; empty if none did, or nothing is to be recorded."""
     run = _read_run(model)
-    is_its = bool(run) and config.tracking.enabled and run["weights"] == dvc_hash(model / _WEIGHTS)
+    is_its = bool(run) and config.tracking.enabled and run["weights"] == dvc_hash(model / WEIGHTS_FILE)
     return run if is_its else {}
 
 

@@ -20,6 +20,7 @@ from kws.config.yaml_files import flatten
 from kws.data.store import PreparedStore
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
+from kws.model.folder import WEIGHTS_FILE
 
 _RECORD = "training.json"
 _STATE = "trainer_state.json"  # written last of a checkpoint's files: a checkpoint without it was cut off
@@ -50,7 +51,7 @@ def describe(config: Config, store: PreparedStore, num_processes: int) -> dict[s
         "data": config.data.model_dump(mode="json", include=_DATA),
         "features": config.features.model_dump(mode="json"), "augment": config.augment.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude=_WITHOUT_INFLUENCE),
-        "teachers": [_hash(folder / "model.safetensors") for folder in config.training.teachers],
+        "teachers": [_hash(folder / WEIGHTS_FILE) for folder in config.training.teachers],
         "processes": num_processes}
     return flatten(tree)
 

@@ -29,6 +29,7 @@ from kws.evaluation.metrics import headline, keyword_recall
 from kws.files.atomic import atomic_folder, check_replaceable, explain_full_disk
 from kws.files.locks import exclusive
 from kws.inference.cores import available_cores
+from kws.model.folder import CONFIG_FILE, MODEL_TYPE
 from kws.model.labels import LabelSet
 from kws.model.loading import labels_of
 from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
@@ -44,7 +45,6 @@ from kws.training.progress import Progress, history
 logger = logging.getLogger(__name__)
 
 _EVALUATION_BATCH = 250
-_MODEL_FILE = "model.safetensors"
 _FIGURES = ("accuracy", "macro_f1", "keyword_recall")  # of the validation, that are kept
 _USEFUL = 0.5  # share of the keywords to find, and of what a constant answer gets wrong to get right
 
@@ -169,7 +169,7 @@ def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = Non
         for path in (config.training.model, config.training.checkpoints):
             if group.is_first:
                 held.enter_context(exclusive(path, "a training"))
-        check_replaceable(config.training.model, _MODEL_FILE)  # fail before training, not after
+        check_replaceable(config.training.model, CONFIG_FILE, MODEL_TYPE)  # fail before training, not after
         return _train(config, store, group, resume, tracker)
 
 

@@ -3,7 +3,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
 import sys
 import threading
 from collections import namedtuple
@@ -12,7 +11,7 @@ from functools import partial
 import pytest
 
 from kws.files import atomic
-from kws.files.atomic import atomic_file, atomic_folder, check_replaceable, open_alone, recover
+from kws.files.atomic import atomic_file, atomic_folder, check_replaceable, recover
 
 
 @pytest.fixture(params=["exchange", "two steps"])
@@ -287,28 +286,6 @@ def test_recovering_leaves_what_is_there(tmp_path):
     (tmp_path / "store").rmdir()
     recover(tmp_path / "store")
     assert names(tmp_path) == ["store"]
-
-
-def test_a_file_is_opened_by_one_process_at_a_time(tmp_path):
-    path = tmp_path / "lock"
-    code = f"from kws.files.atomic import open_alone; from pathlib import Path; open_alone(Path({str(path)!r}))"
-
-    def refused():
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0 or "BlockingIOError" in done.stderr
-        return done.returncode != 0
-
-    with open_alone(path) as file:
-        file.write("mine")
-        assert refused()
-    assert path.read_text() == "mine"
-    waiting = f"{code.replace('; open', '; file = open')}; print(1, flush=True); import time; time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE)
-    holder.stdout.readline()
-    assert refused()
-    holder.kill()
-    holder.communicate()
-    assert not refused()
 
 
 def test_only_results_of_ours_are_replaced(tmp_path):

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from kws.errors import DataError
-from kws.files.locks import exclusive
+from kws.files.locks import exclusive, open_alone
 
 HOLDER = """
 import sys, time
@@ -47,3 +47,25 @@ def test_a_failure_frees_the_place(tmp_path):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), exclusive(tmp_path / "run", "a training"):
             raise ZeroDivisionError
+
+
+def test_a_file_is_opened_by_one_process_at_a_time(tmp_path):
+    path = tmp_path / "lock"
+    code = f"from kws.files.locks import open_alone; from pathlib import Path; open_alone(Path({str(path)!r}))"
+
+    def refused():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0 or "BlockingIOError" in done.stderr
+        return done.returncode != 0
+
+    with open_alone(path) as file:
+        file.write("mine")
+        assert refused()
+    assert path.read_text() == "mine"
+    waiting = f"{code.replace('; open', '; file = open')}; print(1, flush=True); import time; time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    assert refused()
+    holder.kill()
+    holder.communicate()
+    assert not refused()

@@ -399,3 +399,13 @@ def test_folders_that_hold_something_else_are_left_alone(configure, tmp_path):
         training.train(configure("training.epochs=1"))
     training.train(configure("training.epochs=1", f"training.model={tmp_path / 'other'}"))
     assert (tmp_path / "model/thesis.txt").read_text() == (tmp_path / "run/thesis.txt").read_text() == "precious"
+
+
+def test_a_model_folder_of_another_program_is_not_replaced(configure):
+    config = configure()
+    config.training.model.mkdir(parents=True)
+    for name, content in (("config.json", '{"model_type": "whisper"}'), ("model.safetensors", "weights")):
+        (config.training.model / name).write_text(content)
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        training.train(config)
+    assert (config.training.model / "model.safetensors").read_text() == "weights"
