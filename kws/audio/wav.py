@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Optional
+from mmap import mmap
+from typing import Literal, Optional, Union
 
 from kws.errors import AudioError
 
 CONVERT = "convert it, for example `ffmpeg -i IN -ac 1 -ar 16000 OUT.wav`"  # what every message about a format advises
 
 Order = Literal["little", "big"]
+Content = Union[bytes, mmap]  # of a file; a map of one that is too long for the memory
 
 # Writers that do not know the length yet (pipes) put a placeholder near 2 or 4 GiB there, or 0.
 _STREAMING_SIZE = 0x7F000000
@@ -26,25 +28,29 @@ class Wav:
         size: bytes of samples.
     """
 
-    content: bytes
+    content: Content
     format: bytes
     start: int
     size: int
 
+    def header(self) -> bytes:
+        """Build what stands before the samples in a file of format and samples only; its sizes are true."""
+        order = _order(self.content)
+        form = self.format + b"\0" * (len(self.format) % 2)
+        whole = 20 + len(form) + self.size
+        return b"".join((self.content[:4], whole.to_bytes(4, order), b"WAVEfmt ", len(self.format).to_bytes(4, order),
+                         form, b"data", self.size.to_bytes(4, order)))
+
     def bare(self) -> bytes:
         """Build a file of format and samples only, without chunks that could confuse a reader."""
-        order = _order(self.content)
-        body = b"".join(part for name, part in ((b"fmt ", self.format),
-                                                (b"data", self.content[self.start:self.start + self.size]))
-                        for part in (name, len(part).to_bytes(4, order), part, b"\0" * (len(part) % 2)))
-        return self.content[:4] + (len(body) + 4).to_bytes(4, order) + b"WAVE" + body
+        return self.header() + self.content[self.start:self.start + self.size]
 
 
-def _order(content: bytes) -> Order:
+def _order(content: Content) -> Order:
     return "big" if content[:4] == b"RIFX" else "little"
 
 
-def find_wav(content: bytes, name: str) -> Optional[Wav]:
+def find_wav(content: Content, name: str) -> Optional[Wav]:
     """Find the samples of a WAV file; None for other files.
 
     Raises:
@@ -66,7 +72,7 @@ def find_wav(content: bytes, name: str) -> Optional[Wav]:
     raise AudioError(f"{name}: a WAV file without samples; expected a data chunk. Is the file truncated?")
 
 
-def _samples_size(content: bytes, start: int, size: int, form: bytes, order: Order, name: str) -> int:
+def _samples_size(content: Content, start: int, size: int, form: bytes, order: Order, name: str) -> int:
     """Check how many bytes of samples there are against what the data chunk promises."""
     there = len(content) - start
     block = int.from_bytes(form[12:14], order) if int.from_bytes(form[:2], order) in _FIXED_FRAMES else 1
@@ -84,7 +90,7 @@ def _samples_size(content: bytes, start: int, size: int, form: bytes, order: Ord
     return size
 
 
-def _only_chunks(content: bytes, position: int, order: Order) -> bool:
+def _only_chunks(content: Content, position: int, order: Order) -> bool:
     """Whether whole chunks, none of them samples, and nothing else lie from here to the end of the file."""
     while position + 8 <= len(content):
         kind = content[position:position + 4]

@@ -396,3 +396,37 @@ def test_what_the_model_will_not_hear_is_told(corpus, tmp_path, tone):
     found = {(problem.code, problem.path.partition("/")[0]) for problem in
              prepare(root, tmp_path / "store", **SETTINGS).problems}
     assert {("channels_cancel", "yes"), ("above_band", "no"), ("beyond_full_scale", "bed")} <= found
+
+
+def unfinished(content):
+    """As a recorder leaves it that was switched off: no sizes in the header."""
+    return content[:4] + bytes(4) + content[8:40] + bytes(4) + content[44:]
+
+
+def with_chunk_behind(content):
+    return content + b"LIST" + (4).to_bytes(4, "little") + b"INFO"
+
+
+@pytest.mark.parametrize("change", [unfinished, with_chunk_behind])
+def test_a_long_background_recording_is_read_to_its_end(corpus, tmp_path, noise, wav_bytes, change):
+    root, samples = corpus(), noise(0, 70.0)
+    (root / "_background_noise_" / "long.wav").write_bytes(change(wav_bytes(samples)))
+    prepare(root, tmp_path / "store", **SETTINGS)
+    heard = load_store(tmp_path / "store").noise["long.wav"]
+    np.testing.assert_array_equal(heard, np.frombuffer(wav_bytes(samples)[44:], "<i2"))
+
+
+@pytest.mark.parametrize("suffix, change, told", [
+    (".wav", lambda content: content[:-1000], "its header promises"),
+    (".wav", lambda content: content + b"\0garbage" * 9, "are no chunks"),
+    (".flac", lambda content: content[:-1000], "no FLAC frame ends"),
+    (".flac", lambda content: content + b"garbage", "no FLAC frame ends"),
+    (".ogg", lambda content: content[:-1000], "cut off"),
+    (".mp3", lambda content: content[:-5], "cut off")])
+def test_a_long_background_recording_that_is_not_whole_is_refused(corpus, tmp_path, noise, wav_bytes, suffix,
+                                                                  change, told):
+    root, kind = corpus(), suffix[1:].upper()
+    content = wav_bytes(noise(0, 70.0), format=kind, subtype="PCM_16" if suffix in (".wav", ".flac") else None)
+    (root / "_background_noise_" / f"long{suffix}").write_bytes(change(content))
+    error = rejected(root, tmp_path / "store")
+    assert f"long{suffix}" in str(error) and told in str(error)
