@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each says what it does in the first line of its module."""
     found = find_commands()
     # argparse's own list of commands breaks a line after every name of more than 8 letters.
-    listed = "\n".join(f"  {name:<12}{str(module.__doc__).splitlines()[0]}" for name, module in found.items())
+    listed = "\n".join(f"  {name:<18}{str(module.__doc__).splitlines()[0]}" for name, module in found.items())
     parser = argparse.ArgumentParser("kws", usage="kws [-h] [--version] COMMAND ...", description=_DESCRIPTION + listed,
                                      epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"kws {kws.__version__}")

@@ -19,7 +19,7 @@ def test_alone_it_explains_itself(capsys):
     assert main([]) == EXIT_BAD_INPUT
     shown = capsys.readouterr().out
     for name, module in find_commands().items():
-        assert f"\n  {name:<12}{module.__doc__.splitlines()[0]}\n" in shown
+        assert f"\n  {name:<18}{module.__doc__.splitlines()[0]}\n" in shown
     assert max(map(len, shown.splitlines())) <= 120
 
 

@@ -15,7 +15,9 @@ from kws.__main__ import build_parser, main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, guard
 from kws.config.architecture import load_architecture
 from kws.config.sections import load_config
-from kws.model.folder import INT8_FILE, ONNX_FILE, SHIPPED
+from kws.inference.detector import settings_from
+from kws.inference.listening import StreamModel
+from kws.model.folder import INT8_FILE, ONNX_FILE, SHIPPED, SHIPPED_STREAMS, STREAM_FILE
 from kws.model.labels import SILENCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,9 +64,17 @@ def test_it_is_what_the_configuration_makes():
     assert config["features"] == CONFIG.features.model_dump()
 
 
+@pytest.mark.parametrize("folder", [SHIPPED, SHIPPED_STREAMS], ids=lambda folder: folder.name)
 @pytest.mark.parametrize("module", sorted(name for name in FILES if name.endswith(".py")))
-def test_the_code_in_it_is_that_of_the_package(module):
-    assert (SHIPPED / module).read_bytes() == (ROOT / "kws/model" / module).read_bytes()
+def test_the_code_in_it_is_that_of_the_package(folder, module):
+    assert (folder / module).read_bytes() == (ROOT / "kws/model" / module).read_bytes()
+
+
+def test_the_rule_of_the_model_for_running_sound_is_the_same_in_both_of_its_files():
+    config = json.loads((SHIPPED_STREAMS / "config.json").read_text())
+    model = StreamModel(SHIPPED_STREAMS / STREAM_FILE)
+    assert model.settings == settings_from(config["detector"])
+    assert list(model.labels) == [config["id2label"][str(index)] for index in range(len(config["id2label"]))]
 
 
 def test_no_file_names_a_folder_of_the_machine_that_made_it():

@@ -158,6 +158,19 @@ class TrainingConfig(Section):
         return self
 
 
+class StreamsConfig(Section):
+    """Training on for running sound."""
+
+    negatives: tuple[Path, ...] = ()
+    model: Path = Path("models/kws-streams")
+    seconds: Annotated[Positive, Field(ge=2.0, le=30.0)] = 4.0
+    steps: Count = 2500
+    batch_size: Count = 12
+    learning_rate: Annotated[Positive, Field(le=10.0)] = 0.0015
+    negative_weight: Positive = 3.0
+    smoothing_seconds: Annotated[Positive, Field(le=2.0)] = 0.2
+
+
 class TrackingConfig(Section):
     """Where runs are recorded."""
 
@@ -176,6 +189,7 @@ class Config(Section):
     features: FeatureConfig = FeatureConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
+    streams: StreamsConfig = StreamsConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

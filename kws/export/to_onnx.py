@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
@@ -15,15 +13,16 @@ from torch import nn
 
 import kws
 from kws.errors import ModelError
+from kws.export.conversion import convert
+from kws.export.to_stream import write_stream_onnx
 from kws.files.atomic import atomic_file
 from kws.inference.runtime import OnnxRuntime
 from kws.model.features import FoldedLogMel
-from kws.model.folder import ONNX_FILE, STATE_FILE
+from kws.model.folder import ONNX_FILE, STATE_FILE, STREAM_FILE
 from kws.model.loading import labels_of, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.window import FULL_SCALE
 
-_OPSET, _IR_VERSION = 18, 10  # ONNX Runtime 1.19, the last for the Python 3.9 of TorchServe's image, reads these
 _TOLERANCE = 1e-4
 _BATCH_SIZE = 64
 
@@ -52,6 +51,8 @@ class WaveformClassifier(nn.Module):
 def export(folder: Path, clips: np.ndarray) -> Export:
     """Add model.onnx and model.pt to a model folder; neither is written unless ONNX Runtime answers as PyTorch does.
 
+    A model that was trained for running sound gets stream.onnx as well.
+
     Args:
         folder: that `kws train` wrote.
         clips: [N, T] int16 real recordings to compare on, besides generated ones; N may be 0.
@@ -68,6 +69,9 @@ def export(folder: Path, clips: np.ndarray) -> Export:
         if not difference <= _TOLERANCE:  # nor NaN
             raise ModelError(f"{folder}: the exported model's logits differ by {difference:.2g}; expected at most "
                              f"{_TOLERANCE:g}", "bad_export")
+    if model.config.detector:  # trained for running sound
+        with atomic_file(folder / STREAM_FILE) as path:
+            write_stream_onnx(model, path)
     with atomic_file(folder / STATE_FILE) as path:
         torch.save(model.state_dict(), path)
     return Export(folder / ONNX_FILE, difference, count)
@@ -75,20 +79,8 @@ def export(folder: Path, clips: np.ndarray) -> Export:
 
 def write_onnx(model: KwsForAudioClassification, path: Path) -> None:
     """Write the ONNX file: `waveforms` [batch, T] -> `logits` [batch, C], labels and rate in its metadata."""
-    example = torch.zeros(2, model.config.num_samples)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses packages that nobody needs here
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.onnx.export(
-            WaveformClassifier(model).eval(), (example,), dynamo=True, opset_version=_OPSET, verbose=False,
-            input_names=["waveforms"], output_names=["logits"],
-            dynamic_shapes={"waveforms": {0: torch.export.Dim("batch")}})
-    assert program is not None
-    proto = program.model_proto
-    proto.ir_version = _IR_VERSION
-    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
-        del part.metadata_props[:]  # where the exporter notes which lines of which files on this machine it read
-    del proto.graph.value_info[:]
+    proto = convert(WaveformClassifier(model).eval(), (torch.zeros(2, model.config.num_samples),), ["waveforms"],
+                    ["logits"], {"waveforms": {0: torch.export.Dim("batch")}})
     onnx.helper.set_model_props(proto, {
         "labels": json.dumps(list(labels_of(model))), "sample_rate": str(model.config.sample_rate),
         "num_samples": str(model.config.num_samples), "version": kws.__version__})

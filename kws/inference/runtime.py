@@ -17,6 +17,8 @@ from kws.model.labels import LabelSet
 from kws.model.loading import labels_of, load_torch_model
 
 if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
     from kws.model.modeling import KwsForAudioClassification
 
 RUNTIMES = ("onnx", "torch")
@@ -34,6 +36,24 @@ class Runtime(Protocol):
         """[B, T] float32 in -1..1 at `sample_rate`, T = `num_samples` -> [B, C] float32."""
 
 
+def open_session(path: Path, threads: int) -> InferenceSession:
+    """Load an ONNX file on the CPU; raises ModelError if it is missing or damaged."""
+    # Its builds for Linux (1.29 on) report to their maker and keep an identifier; read at the first import only.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; `kws export` makes it from a model folder", "no_model")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has an exception class for every way in which a file can be wrong
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: cannot be loaded ({reason}); export it again") from error
+
+
 class OnnxRuntime:
     """An exported model on the CPU.
 
@@ -46,21 +66,8 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        # Its builds for Linux (1.29 on) report to their maker and keep an identifier; read at the first import only.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
-
-        if not path.is_file():
-            raise ModelError(f"{path}: no such file; `kws export` makes it from a model folder", "no_model")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors
+        self._session = open_session(path, threads)
         self.digest = f"onnx {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has an exception class for every way in which a file can be wrong
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{path}: cannot be loaded ({reason}); export it again") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         try:
             self.labels = LabelSet(tuple(json.loads(metadata["labels"])))

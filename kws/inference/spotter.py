@@ -5,15 +5,17 @@ import os
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Iterator, Optional, Sequence, Union
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
 from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode, hear, samples_of
-from kws.errors import AudioError
+from kws.errors import AudioError, ModelError
 from kws.inference.decision import Prediction, check_logits, decide, probabilities
+from kws.inference.detector import Detection, DetectorSettings
+from kws.inference.listening import StreamModel, listen
 from kws.inference.runtime import Runtime, load_runtime
-from kws.model.folder import SHIPPED
+from kws.model.folder import SHIPPED, SHIPPED_STREAMS, STREAM_FILE
 from kws.model.labels import LabelSet
 from kws.model.window import pad_or_crop, window_starts
 
@@ -46,10 +48,14 @@ class KeywordSpotter:
 
     def __init__(self, model: Optional[Union[str, os.PathLike[str], Runtime]] = None, *,
                  runtime: Optional[str] = None, threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._folder = SHIPPED_STREAMS if model is None else None  # of the model for running sound
         model = SHIPPED if model is None else model
         is_path = isinstance(model, (str, os.PathLike))
         self._runtime: Runtime = load_runtime(Path(model), runtime, threads) if is_path else model  # type: ignore
+        if is_path and self._folder is None and Path(model).is_dir():  # type: ignore[arg-type]
+            self._folder = Path(model)  # type: ignore[arg-type]
         self._limits = limits
+        self._stream_model: Optional[StreamModel] = None
 
     @property
     def labels(self) -> LabelSet:
@@ -100,6 +106,25 @@ class KeywordSpotter:
             answers[index] = replace(prediction, start_seconds=int(best.start[index]) / self.sample_rate,
                                      seconds=int(best.length[index]) / self.sample_rate)
         return answers  # type: ignore[return-value]  # every clip was heard or is an error
+
+    def stream(self, chunks: Iterable[np.ndarray], settings: Optional[DetectorSettings] = None) -> Iterator[Detection]:
+        """Yield the keywords in running sound, each as soon as it is known.
+
+        Args:
+            chunks: [T] each, any T, at `sample_rate`, float in -1..1 or int16; they follow each other without a gap.
+            settings: the rule; None: the one that came with the model.
+        Raises:
+            ModelError: "no_model" if the model was not trained for running sound.
+            ValueError: if a chunk has another shape or type.
+        """
+        if self._folder is None:
+            raise ModelError("this model was not loaded from a model folder; running sound needs one", "no_model")
+        if not (self._folder / STREAM_FILE).is_file():
+            raise ModelError(f"{self._folder}: no {STREAM_FILE}, a model of clips only; `kws train-streams`, then "
+                             "`kws export`, make one for running sound", "no_model")
+        if self._stream_model is None:
+            self._stream_model = StreamModel(self._folder / STREAM_FILE)
+        return listen(self._stream_model, chunks, settings)
 
     def window(self, clip: Clip, start_seconds: float = 0.0) -> np.ndarray:
         """Return what was heard for an answer: the window [T] of a clip that begins at `start_seconds`.

@@ -74,21 +74,22 @@ class FoldedLogMel(nn.Module):
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """[B, T] -> [B, 1, M, F], as `LogMel` does."""
-        windows = self._windows(waveforms)
+        num_samples, padding = waveforms.shape[1], self.n_fft // 2
+        frames = 1 + (num_samples + 2 * padding - self.n_fft) // self.hop
+        lead = padding - (self.n_fft - self.length) // 2
+        blocks = frames - 1 + math.ceil(self.length / self.hop)
+        return self.of_whole_windows(nn.functional.pad(
+            waveforms, (lead, blocks * self.hop - lead - num_samples)))  # below 0 it crops
+
+    def of_whole_windows(self, samples: torch.Tensor) -> torch.Tensor:
+        """[B, N * hop] -> [B, 1, M, F] of the windows that lie inside, one a hop, the first one at sample 0."""
+        # Windows are neighbouring blocks of one hop, side by side.
+        hops = samples.reshape(samples.shape[0], -1, self.hop)
+        blocks_per_window = math.ceil(self.length / self.hop)
+        frames = hops.shape[1] - blocks_per_window + 1
+        windows = torch.cat([hops[:, i:i + frames] for i in range(blocks_per_window)], dim=2)[:, :, :self.length]
         after = windows[:, :, self.length - self.reach:]
         before = windows[:, :, 1:self.reach + 1].flip(2)  # sample 0 of a Hann window weighs nothing and has no mirror
         real, imaginary = (after + before) @ self.cosines, (after - before) @ self.sines
         energies = (real * real + imaginary * imaginary) @ self.filters  # ** 2 is slower in ONNX Runtime
         return torch.log(energies + self.log_offset).transpose(1, 2).unsqueeze(1)
-
-    def _windows(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """[B, T] -> [B, F, length], where torch.stft has them: neighbouring blocks of one hop, side by side."""
-        batch, num_samples = waveforms.shape
-        padding = self.n_fft // 2
-        frames = 1 + (num_samples + 2 * padding - self.n_fft) // self.hop
-        blocks_per_window = math.ceil(self.length / self.hop)
-        blocks = frames - 1 + blocks_per_window
-        lead = padding - (self.n_fft - self.length) // 2
-        padded = nn.functional.pad(waveforms, (lead, blocks * self.hop - lead - num_samples))  # below 0 it crops
-        hops = padded.reshape(batch, blocks, self.hop)
-        return torch.cat([hops[:, i:i + frames] for i in range(blocks_per_window)], dim=2)[:, :, :self.length]

@@ -28,6 +28,7 @@ class KwsConfig(PretrainedConfig):
         features: keyword arguments of `LogMel`, without the sample rate.
         architecture: the network, as an architecture file describes it.
         keyword_rarity: how many times rarer than in training the model takes keywords to be.
+        detector: the rule for running sound, keyword arguments of `DetectorSettings`; empty for a model of clips.
         kwargs: `id2label` and `label2id`, and what Hugging Face keeps there.
 
     Raises:
@@ -37,7 +38,8 @@ class KwsConfig(PretrainedConfig):
     model_type = "kws"
 
     def __init__(self, sample_rate: int = 16000, num_samples: int = 16000, features: Optional[dict[str, Any]] = None,
-                 architecture: Optional[dict[str, Any]] = None, keyword_rarity: float = 1.0, **kwargs: Any) -> None:
+                 architecture: Optional[dict[str, Any]] = None, keyword_rarity: float = 1.0,
+                 detector: Optional[dict[str, Any]] = None, **kwargs: Any) -> None:
         self.sample_rate = sample_rate
         self.num_samples = num_samples
         self.features = features or {}
@@ -45,6 +47,7 @@ class KwsConfig(PretrainedConfig):
         if not (isinstance(keyword_rarity, (int, float)) and 0 < keyword_rarity < float("inf")):
             raise ValueError(f"keyword_rarity: found {keyword_rarity!r}; expected a number above 0")
         self.keyword_rarity = keyword_rarity
+        self.detector = detector or {}
         super().__init__(**kwargs)
 
 

@@ -1,0 +1,30 @@
+"""Train a finished model on for running sound, into a model folder of its own.
+
+  kws train-streams configs/kws.yaml --set 'streams.negatives=[recordings/talk]' -v
+
+Starts from training.model; words and noise come from the prepared store, talk from streams.negatives. kws export adds
+stream.onnx to the folder, and kws evaluate-streams measures it.
+"""
+from __future__ import annotations
+
+import argparse
+
+from kws.commands.cli import EXIT_OK, add_config, start_logging
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and say where the model is."""
+    from kws.config.sections import load_config
+
+    config = load_config(args.config, args.set)
+    start_logging(args.verbose, config.streams.model.with_suffix(".log"))
+    from kws.training.stream_job import train_for_streams  # after the settings are known to be good: it takes seconds
+
+    folder = train_for_streams(config)
+    print(f"{folder}: next, kws export {folder} and kws evaluate-streams STREAMS --model {folder}")
+    return EXIT_OK

@@ -1,0 +1,37 @@
+"""From a PyTorch module to an ONNX graph."""
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any, Sequence
+
+import onnx
+import torch
+from torch import nn
+
+_OPSET, _IR_VERSION = 18, 10  # ONNX Runtime 1.19, the last for the Python 3.9 of TorchServe's image, reads these
+
+
+def convert(module: nn.Module, example: tuple[torch.Tensor, ...], inputs: Sequence[str], outputs: Sequence[str],
+            dynamic_shapes: dict[str, Any]) -> onnx.ModelProto:
+    """Convert a module, without a trace of this machine.
+
+    Args:
+        module: in evaluation mode.
+        example: inputs of usual shapes.
+        inputs: their names.
+        outputs: names of what it returns.
+        dynamic_shapes: by input, the axes whose length may vary, as `torch.export` takes them.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses packages that nobody needs here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        program = torch.onnx.export(module, example, dynamo=True, opset_version=_OPSET, verbose=False,
+                                    input_names=inputs, output_names=outputs, dynamic_shapes=dynamic_shapes)
+    assert program is not None
+    proto = program.model_proto
+    proto.ir_version = _IR_VERSION
+    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
+        del part.metadata_props[:]  # where the exporter notes which lines of which files on this machine it read
+    del proto.graph.value_info[:]
+    return proto

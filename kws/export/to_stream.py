@@ -1,0 +1,48 @@
+"""From a model trained for running sound to stream.onnx, which hears it step by step without PyTorch."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Mapping
+
+import onnx
+import torch
+
+import kws
+from kws.export.conversion import convert
+from kws.files.atomic import atomic_file
+from kws.model.folder import CONFIG_FILE, STREAM_FILE
+from kws.model.loading import labels_of
+from kws.model.modeling import KwsForAudioClassification
+from kws.model.streaming import StreamingClassifier
+
+
+def write_stream_onnx(model: KwsForAudioClassification, path: Path) -> None:
+    """Write the file for running sound: `samples` [1, R * step], `state` [1, S] -> `logits` [1, R, C], `next_state`.
+
+    Raises:
+        ModelError: "not_streamable" if the network cannot hear running sound.
+    """
+    streaming = StreamingClassifier(model).eval()
+    rows = torch.export.Dim("rows", min=1, max=100_000)
+    example = torch.zeros(1, 3 * streaming.step_samples), streaming.initial_state()
+    proto = convert(streaming, example, ["samples", "state"], ["logits", "next_state"],
+                    {"samples": {1: rows * streaming.step_samples}, "state": None})
+    onnx.helper.set_model_props(proto, {
+        "labels": json.dumps(list(labels_of(model))), "sample_rate": str(model.config.sample_rate),
+        "step_samples": str(streaming.step_samples), "lead_samples": str(streaming.lead_samples),
+        "delay_rows": str(streaming.delay_rows), "state_size": str(streaming.state_size),
+        "detector": json.dumps(model.config.detector), "version": kws.__version__})
+    onnx.save(proto, path)
+
+
+def write_detector(folder: Path, rule: Mapping[str, Any]) -> None:
+    """Let a rule, the fields of `DetectorSettings`, travel with a model: in config.json and in stream.onnx."""
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    proto = onnx.load(folder / STREAM_FILE)
+    facts = {item.key: item.value for item in proto.metadata_props}
+    onnx.helper.set_model_props(proto, {**facts, "detector": json.dumps(rule)})
+    with atomic_file(folder / STREAM_FILE) as path:
+        onnx.save(proto, path)
+    with atomic_file(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps({**config, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,154 @@
+"""From logits per frame to one event per utterance: the only place that decides in running sound.
+
+Probabilities are averaged over a moment, spread by the log-odds (they crowd near 1), and compared with a threshold per
+word. That is the posterior handling of G. Chen et al., "Small-footprint Keyword Spotting Using Deep Neural Networks",
+ICASSP 2014, for words of one part.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Mapping
+
+import numpy as np
+
+from kws.model.labels import LabelSet
+from kws.inference.decision import check_logits, probabilities
+
+_LEAST = 1e-9  # of a probability and of what it lacks to 1: log-odds lie within +-20.7
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A word that was heard in running sound; times in seconds from its start.
+
+    Args:
+        word: the keyword.
+        start_seconds: where the word begins, about.
+        end_seconds: where it ends, about.
+        time_seconds: of the last sample that was needed to know.
+        confidence: 0..1, the smoothed probability then.
+    """
+
+    word: str
+    start_seconds: float
+    end_seconds: float
+    time_seconds: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """The rule; it travels with the model.
+
+    Args:
+        threshold: log-odds of the smoothed probability from which a keyword counts.
+        thresholds: of words that have one of their own.
+        smoothing_seconds: over which probabilities are averaged.
+        refractory_seconds: after a word's event, in which it is not reported again.
+        other_refractory_seconds: likewise of any other word.
+        word_seconds: how long a word takes, about.
+
+    Raises:
+        ValueError: for a number out of range.
+    """
+
+    threshold: float = 2.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    smoothing_seconds: float = 0.2
+    refractory_seconds: float = 1.0
+    other_refractory_seconds: float = 0.3
+    word_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing_seconds", "refractory_seconds", "other_refractory_seconds", "word_seconds"):
+            if not 0 <= getattr(self, name) <= 60:
+                raise ValueError(f"{name}: found {getattr(self, name)!r}; expected 0 to 60 s")
+        for word, value in {"threshold": self.threshold, **self.thresholds}.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{word}: found {value!r}; expected a finite threshold")
+
+
+class Detector:
+    """Turns logits per frame into detections: one frame at a time or many, with the same result.
+
+    Args:
+        labels: C labels of the model.
+        frame_seconds: from one row of logits to the next.
+        first_seconds: of sound that the first row needs.
+        settings: the rule.
+    """
+
+    def __init__(self, labels: LabelSet, frame_seconds: float, first_seconds: float,
+                 settings: DetectorSettings) -> None:
+        self._labels, self._settings = labels, settings
+        self._frame_seconds, self._first_seconds = frame_seconds, first_seconds
+        self._window = self._frames_of(settings.smoothing_seconds, least=1)
+        self._thresholds = np.array([settings.thresholds.get(word, settings.threshold) for word in labels.keywords])
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard; the next row of logits is the first one."""
+        self._frames = 0
+        self._recent = np.zeros((self._window - 1, len(self._labels.keywords)))
+        self._silent_until = np.zeros(len(self._labels.keywords), dtype=np.int64)  # first frame that may count again
+        self._released = np.ones(len(self._labels.keywords), dtype=bool)  # its score was below since its last event
+
+    def feed(self, logits: np.ndarray) -> list[Detection]:
+        """Take the next rows of logits, [n, C] finite; return the detections they complete, in order.
+
+        Raises:
+            ModelError: "bad_logits" if the shape does not fit the labels or a logit is NaN or infinite.
+        """
+        check_logits(logits, self._labels)
+        scores = self.scores(logits)
+        above = scores >= self._thresholds
+        detections, done = [], 0
+        for row in np.flatnonzero(above.any(axis=1)).tolist():  # few
+            self._released |= ~above[done:row + 1].all(axis=0)
+            done = row + 1
+            detections += self._decide(self._frames + row, scores[row], above[row])
+        self._released |= ~above[done:].all(axis=0)
+        self._frames += len(logits)
+        return detections
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Smooth the next rows of logits: [n, C] -> [n, K], log-odds of every keyword."""
+        count = len(logits)
+        known = np.concatenate([self._recent, probabilities(logits)[:, :len(self._labels.keywords)]])
+        self._recent = known[count:]
+        # In this order for every chunking; before the first frame nothing was said.
+        total = sum((known[first:first + count] for first in range(self._window)), np.zeros((count, 1)))
+        means = np.clip(total / self._window, _LEAST, 1 - _LEAST)
+        return np.log(means) - np.log1p(-means)
+
+    def _decide(self, frame: int, scores: np.ndarray, above: np.ndarray) -> list[Detection]:
+        """Report the word that is furthest above its threshold, if it may be reported now."""
+        free = above & self._released & (frame >= self._silent_until)
+        if not free.any():
+            return []
+        word = int(np.where(free, scores - self._thresholds, -np.inf).argmax())
+        settings = self._settings
+        other = frame + self._frames_of(settings.other_refractory_seconds)
+        self._silent_until = np.maximum(self._silent_until, other)
+        self._silent_until[word] = max(other, frame + self._frames_of(settings.refractory_seconds))
+        self._released[word] = False
+        time = self._first_seconds + frame * self._frame_seconds
+        confidence = 1 / (1 + math.exp(-scores[word]))
+        end = max(time - settings.smoothing_seconds / 2, 0.0)
+        return [Detection(self._labels.keywords[word], max(end - settings.word_seconds, 0.0), end, time, confidence)]
+
+    def _frames_of(self, seconds: float, least: int = 0) -> int:
+        return max(round(seconds / self._frame_seconds), least)
+
+
+def settings_from(document: Mapping[str, Any]) -> DetectorSettings:
+    """Read the rule as it travels with a model: the keyword arguments of `DetectorSettings`.
+
+    Raises:
+        ValueError: for another key, or a number out of range.
+    """
+    try:
+        return DetectorSettings(**document)
+    except TypeError as error:
+        raise ValueError(f"detector: {error}") from None

@@ -1,0 +1,131 @@
+"""Words in running sound: samples in, in pieces of any size, detections out."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Iterable, Iterator, Optional
+
+import numpy as np
+
+from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode
+from kws.inference.detector import Detection, Detector, DetectorSettings, settings_from
+from kws.errors import ModelError
+from kws.model.labels import LabelSet
+from kws.inference.runtime import open_session
+
+# Rows of logits a call. Always the same number: engines add in another order for another one, and the same sound must
+# give the same detections in whatever pieces it comes.
+_ROWS = 5
+
+
+class StreamModel:
+    """An exported network that hears running sound step by step; safe to share between listeners.
+
+    Args:
+        path: of the ONNX file; its rule, labels and rate are in its metadata.
+        threads: that one call may use; 0: as many as the machine has cores.
+
+    Raises:
+        ModelError: if the file is missing, damaged, or was not written by `kws export`.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = open_session(path, threads)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        try:
+            self.labels = LabelSet(tuple(json.loads(metadata["labels"])))
+            self.sample_rate, self.state_size = int(metadata["sample_rate"]), int(metadata["state_size"])
+            self.step_samples, self.lead_samples = int(metadata["step_samples"]), int(metadata["lead_samples"])
+            self.delay_rows = int(metadata["delay_rows"])
+            self.settings = settings_from(json.loads(metadata["detector"]))
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"{path}: its metadata is not that of a model for running sound ({error}); expected a "
+                             "file that `kws export` wrote") from None
+
+    def step(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Hear the next samples: [1, R * step_samples] float32, [1, S] -> logits [R, C], state [1, S]."""
+        logits, state = self._session.run(["logits", "next_state"], {"samples": samples, "state": state})
+        return logits[0], state
+
+
+def detector_of(model: StreamModel, settings: DetectorSettings) -> Detector:
+    """Make the detector that reads a model's rows of logits, the first ones that answer for nothing left out."""
+    step = model.step_samples / model.sample_rate
+    # A row is known at the end of its step; the zeros that lead belong to no time.
+    first = (model.delay_rows + 1) * step - model.lead_samples / model.sample_rate
+    return Detector(model.labels, step, first, settings)
+
+
+class Listener:
+    """One source of sound, heard from its start.
+
+        listener = Listener(StreamModel(Path("models/kws/stream.onnx")))
+        for chunk in microphone:
+            for detection in listener.feed(chunk):
+                print(detection.word)
+
+    Args:
+        model: may be shared.
+        settings: the rule; None: the one that came with the model.
+    """
+
+    def __init__(self, model: StreamModel, settings: Optional[DetectorSettings] = None) -> None:
+        self._model, self._detector = model, detector_of(model, settings or model.settings)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was heard; the next sample is the first one."""
+        self._detector.reset()
+        self._state = np.zeros((1, self._model.state_size), dtype=np.float32)
+        self._pending = np.zeros(self._model.lead_samples, dtype=np.float32)
+        self._skip = self._model.delay_rows
+
+    def feed(self, samples: np.ndarray) -> list[Detection]:
+        """Hear the next samples; return what they complete.
+
+        Args:
+            samples: [T] at the model's rate, float in -1..1 or int16; any T. NaN and infinite ones count as silence.
+        Raises:
+            ValueError: for other shapes and types.
+        """
+        size = _ROWS * self._model.step_samples
+        pending = np.concatenate([self._pending, _usable(samples)])
+        whole = len(pending) // size * size
+        self._pending = pending[whole:].copy()  # not a view that would keep all of a long chunk
+        detections = []
+        for start in range(0, whole, size):
+            logits, self._state = self._model.step(pending[None, start:start + size], self._state)
+            skipped = min(self._skip, len(logits))
+            self._skip -= skipped
+            detections += self._detector.feed(logits[skipped:])
+        return detections
+
+    def finish(self) -> list[Detection]:
+        """End the sound: let silence follow until all of it was heard; return what that completes."""
+        size = _ROWS * self._model.step_samples
+        return self.feed(np.zeros(self._model.delay_rows * self._model.step_samples + size, dtype=np.float32))
+
+
+def listen(model: StreamModel, chunks: Iterable[np.ndarray],
+           settings: Optional[DetectorSettings] = None) -> Iterator[Detection]:
+    """Yield the detections of a sound that comes in chunks, each as soon as it is known; see `Listener`."""
+    listener = Listener(model, settings)
+    for chunk in chunks:
+        yield from listener.feed(chunk)
+    yield from listener.finish()
+
+
+def listen_to(model: StreamModel, source: Source, limits: Limits = DEFAULT_LIMITS,
+              settings: Optional[DetectorSettings] = None) -> Iterator[Detection]:
+    """Yield the detections of a recording, a path or encoded bytes; raises AudioError if it cannot be used."""
+    return listen(model, [decode(source, model.sample_rate, limits)], settings)
+
+
+def _usable(samples: np.ndarray) -> np.ndarray:
+    """[T] of any kind -> float32 in -1..1."""
+    if samples.ndim != 1 or (samples.dtype != np.int16 and samples.dtype.kind != "f"):
+        raise ValueError(f"found samples of shape {list(samples.shape)} and type {samples.dtype}; expected [T], mono, "
+                         "float in -1..1 or int16")
+    if samples.dtype == np.int16:
+        return samples.astype(np.float32) / 32768
+    return np.clip(np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)

@@ -1,0 +1,169 @@
+"""The network over running sound: each layer computes a frame once and remembers what its next frames need of it.
+
+The answer for a frame is the one of the whole sound heard at once: before its start each layer sees the zeros that pad
+a clip, and what lies ahead is waited for. A clip is seen relative to its loudest point; running sound relative to the
+loudest point of the last seconds, so that talk in the background stays behind a word that is said in front of it.
+"""
+from __future__ import annotations
+
+from typing import Iterator, Optional, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kws.errors import ModelError
+from kws.model.features import FoldedLogMel
+from kws.model.modeling import KwsForAudioClassification
+from kws.model.network import FoldedMelNetwork, SeparableBlock
+
+LOUDNESS_BACK, LOUDNESS_AHEAD = 500, 6  # feature frames, even, among which the loudest point is looked for
+_SILENT = -64.0  # below every feature
+
+
+def relative_to_recent(features: torch.Tensor, history: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """Express each frame relative to the loudest point of the frames around it.
+
+    Args:
+        features: [B, 1, M, F].
+        history: [B, 1, 1, 1], the loudest point of what was heard before; None: nothing was.
+    Returns:
+        [B, 1, M, F], at most 0.
+    """
+    loudest = F.pad(features.amax(dim=2), (LOUDNESS_BACK, LOUDNESS_AHEAD), value=_SILENT)
+    reference = F.max_pool1d(loudest, LOUDNESS_BACK + LOUDNESS_AHEAD + 1, 1).unsqueeze(2)
+    return features - (reference if history is None else torch.maximum(reference, history))
+
+
+def frame_logits(network: FoldedMelNetwork, features: torch.Tensor,
+                 history: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """Answer for every frame of a sound heard whole: [B, 1, M, F] -> [B, F', C]; the last ones lack what follows."""
+    inputs = relative_to_recent(features, history).to(memory_format=torch.channels_last)
+    outputs = network.temporal(network.fold(network.spectral(network.stem(inputs))))
+    return cast(torch.Tensor, network.head(outputs[:, :, 0].transpose(1, 2)))
+
+
+def check_streamable(network: nn.Module) -> None:
+    """Raise ModelError unless a network can hear running sound."""
+    if not isinstance(network, FoldedMelNetwork):  # the other one normalises bands over a whole clip
+        raise ModelError("only folded-mel networks hear running sound; give architecture one of them", "not_streamable")
+    strides = [cast(nn.Conv2d, network.stem[0]).stride[1],
+               *(cast(nn.Conv2d, cast(SeparableBlock, block).block[0]).stride[1] for block in network.spectral)]
+    if strides[0] != 2 or any(stride != 1 for stride in strides[1:]):
+        raise ModelError(f"strides over frames: found {strides}; running sound needs 2 in the stem and 1 in the "
+                         "spectral blocks", "not_streamable")
+
+
+class StreamingClassifier(nn.Module):
+    """One step over running sound: the next samples and a memory -> the next logits and the memory after them.
+
+    Args:
+        model: of a folded-mel network of which only the stem strides over time, by 2.
+
+    Attributes:
+        step_samples: samples of a row of logits; a call takes a multiple of them.
+        lead_samples: zeros that belong before a sound, so that its frames lie where those of a clip do.
+        delay_rows: rows at the start that answer for no frame of the sound.
+        state_size: S, numbers that are remembered.
+
+    Raises:
+        ModelError: "not_streamable" for another network.
+    """
+
+    def __init__(self, model: KwsForAudioClassification) -> None:
+        super().__init__()
+        check_streamable(model.network)
+        self.features = FoldedLogMel(model.features)
+        self.network = cast(FoldedMelNetwork, model.network)
+        hop, length = self.features.hop, self.features.length
+        self._overlap = -(-length // hop) * hop - hop  # samples that windows share with those before
+        self.step_samples = 2 * hop
+        self.lead_samples = 2 * hop - self._overlap + length // 2
+        self._layers: list[tuple[nn.Module, int]] = [
+            (self.network.stem, 1), *((block, 1) for block in self.network.spectral), (self.network.fold, 0),
+            *((block, _reach(block)) for block in self.network.temporal)]  # and the rows each waits for
+        self.delay_rows = 1 + LOUDNESS_AHEAD // 2 + sum(reach for _, reach in self._layers)
+        self._shapes: list[tuple[int, ...]] = [(1,)]
+        memory = _Memory([])
+        self._answer(torch.zeros(1, 16 * self.step_samples), torch.zeros(1, 1), memory)  # shows what it remembers
+        self._shapes += [tuple(part.shape[1:]) for part in memory.kept]
+        self._sizes = [torch.Size(shape).numel() for shape in self._shapes]
+        self.state_size = sum(self._sizes)
+
+    def initial_state(self, batch: int = 1) -> torch.Tensor:
+        """Make the memory before the first sample, [B, S]: all zeros."""
+        return torch.zeros(batch, self.state_size)
+
+    def forward(self, samples: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Answer for the next samples: [B, R * step_samples], [B, S] -> logits [B, R, C], state [B, S]."""
+        count, *parts = [part.reshape(-1, *shape) for part, shape in
+                         zip(state.split(self._sizes, dim=1), self._shapes)]
+        memory = _Memory(parts)
+        logits = self._answer(samples, count, memory)
+        kept = [count + samples.shape[1] // self.step_samples, *(part.flatten(1) for part in memory.kept)]
+        return logits, torch.cat(kept, dim=1)
+
+    def _answer(self, samples: torch.Tensor, count: torch.Tensor, memory: _Memory) -> torch.Tensor:
+        """Compute logits [B, R, C] of the rows after the first `count` [B, 1]."""
+        row = count + torch.arange(samples.shape[1] // self.step_samples)
+        features = self.features.of_whole_windows(memory.join(samples, self._overlap))
+        outputs = _relative(features, (row >= 1).repeat_interleave(2, dim=1), memory)
+        waited = 1 + LOUDNESS_AHEAD // 2
+        outputs = outputs * (row >= waited).repeat_interleave(2, dim=1)[:, None, None]
+        for layer, reach in self._layers:
+            waited += reach
+            outputs = _step(layer, outputs, memory) * (row >= waited)[:, None, None]
+        return cast(torch.Tensor, self.network.head(outputs[:, :, 0].transpose(1, 2)))
+
+
+class _Memory:
+    """What layers remember, in the order in which they run; nothing yet at first."""
+
+    def __init__(self, parts: list[torch.Tensor]) -> None:
+        self._parts: Iterator[torch.Tensor] = iter(parts)
+        self.kept: list[torch.Tensor] = []
+
+    def join(self, new: torch.Tensor, length: int) -> torch.Tensor:
+        """Put what is remembered before [..., T] and remember the last `length` of it all."""
+        past = next(self._parts, None)
+        if past is None:
+            past = new.new_zeros(*new.shape[:-1], length)
+        joined = torch.cat([past, new], dim=-1)
+        self.kept.append(joined[..., joined.shape[-1] - length:])
+        return joined
+
+
+def _relative(features: torch.Tensor, real: torch.Tensor, memory: _Memory) -> torch.Tensor:
+    """`relative_to_recent` of the frames that came `LOUDNESS_AHEAD` before; `real` [B, F] are frames of the sound."""
+    # Remembered as what it is above the least, so that zeros stand for silence.
+    loudest = torch.where(real[:, None], features.amax(dim=2) - _SILENT, 0.0)
+    span = LOUDNESS_BACK + LOUDNESS_AHEAD
+    reference = F.max_pool1d(memory.join(loudest, span), span + 1, 1) + _SILENT
+    delayed = memory.join(features, LOUDNESS_AHEAD)[..., :features.shape[-1]]
+    return delayed - reference.unsqueeze(2)
+
+
+def _step(layer: nn.Module, inputs: torch.Tensor, memory: _Memory) -> torch.Tensor:
+    """Run a layer on the next frames after those that it remembers."""
+    if isinstance(layer, SeparableBlock):
+        depthwise, reach = cast(nn.Conv2d, layer.block[0]), _reach(layer)
+        joined = memory.join(inputs, 2 * reach)
+        outputs = cast(nn.Sequential, layer.block[1:])(_unpadded(depthwise, joined))
+        return torch.relu(outputs + joined[..., reach:joined.shape[-1] - reach] if layer.residual else outputs)
+    stem = cast(nn.Sequential, layer)
+    convolution = cast(nn.Conv2d, stem[0])
+    width, stride = convolution.kernel_size[1], convolution.stride[1]
+    joined = memory.join(inputs, 2 * (width // 2)) if width > 1 else inputs
+    return cast(torch.Tensor, stem[1:](_unpadded(convolution, joined)[..., :inputs.shape[-1] // stride]))
+
+
+def _unpadded(convolution: nn.Conv2d, inputs: torch.Tensor) -> torch.Tensor:
+    """Convolve without padding over time."""
+    padding = cast("tuple[int, int]", convolution.padding)
+    return F.conv2d(inputs, convolution.weight, convolution.bias, convolution.stride, (padding[0], 0),
+                    groups=convolution.groups)
+
+
+def _reach(block: nn.Module) -> int:
+    """Rows after one that a block sees for it."""
+    return cast(nn.Conv2d, cast(SeparableBlock, block).block[0]).kernel_size[1] // 2

@@ -1,0 +1,63 @@
+"""Composed sound: words lie where they are said to lie, and hours without them hold none."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kws.data.running_sound import Composer, Sources
+
+RATE = 16_000
+
+
+def tone(frequency: float, seconds: float) -> np.ndarray:
+    return (8000 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)).astype(np.int16)
+
+
+@pytest.fixture
+def sources() -> Sources:
+    words = [np.stack([np.pad(tone(frequency, 0.4), 4800)]) for frequency in (500, 1000)]
+    other, talk = np.stack([np.pad(tone(250, 0.5), 4000)]), tone(150, 20)
+    noise = np.random.default_rng(0).integers(-300, 300, size=5 * RATE).astype(np.int16)
+    return Sources(words, [other], [talk], [noise])
+
+
+def test_equal_seeds_compose_alike(sources: Sources):
+    composer = Composer(sources, RATE, 4.0)
+    first, second = (composer.compose(np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    assert first[1] == second[1]
+
+
+def test_a_composition_is_full_scale_at_most_and_of_its_length(sources: Sources):
+    composer, rng = Composer(sources, RATE, 3.0), np.random.default_rng(1)
+    for _ in range(40):
+        sound, _ = composer.compose(rng)
+        assert (sound.shape, sound.dtype) == ((3 * RATE,), np.float32)
+        assert np.isfinite(sound).all() and np.abs(sound).max() <= 1
+
+
+def test_words_are_where_they_are_said_to_be(sources: Sources):
+    composer, rng = Composer(sources, RATE, 4.0, keyword_share=1.0, speed=0.0, snr_db=(30.0, 30.0)), \
+        np.random.default_rng(2)
+    seen = 0
+    for _ in range(20):
+        sound, spoken = composer.compose(rng)
+        for word in spoken:
+            assert 0 <= word.start < word.end <= 4.0
+            assert word.end - word.start == pytest.approx(0.4, abs=0.05)
+            inside = sound[round(word.start * RATE) + 800:round(word.end * RATE) - 800]
+            spectrum = np.abs(np.fft.rfft(inside * np.hanning(len(inside))))
+            assert spectrum.argmax() * RATE / len(inside) == pytest.approx((500, 1000)[word.keyword], abs=12)
+            seen += 1
+    assert seen > 20
+
+
+def test_without_keywords_none_is_said(sources: Sources):
+    composer, rng = Composer(sources, RATE, 4.0, keyword_share=0.0), np.random.default_rng(3)
+    assert all(composer.compose(rng)[1] == [] for _ in range(20))
+
+
+def test_recordings_shorter_than_a_composition_will_do(sources: Sources):
+    short = Sources(sources.keywords, sources.others, [tone(150, 1)], [tone(60, 0.5)])
+    composer, rng = Composer(short, RATE, 4.0), np.random.default_rng(4)
+    assert all(len(composer.compose(rng)[0]) == 4 * RATE for _ in range(20))

@@ -1,0 +1,64 @@
+"""The road to a model for running sound: prepared store, training, export, listening, measuring."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.__main__ import main
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
+from kws.inference.listening import StreamModel, listen
+from kws.model.folder import ONNX_FILE, STREAM_FILE
+
+CONFIG = Path("configs/kws.yaml").resolve()
+
+
+@pytest.fixture
+def settings(corpus, exported, tmp_path, noise):
+    """Command-line overrides for a tiny run; the corpus is prepared."""
+    corpus()
+    soundfile.write(tmp_path / "talk.flac", noise(1, 6.0), 16000)
+    values = {"data.root": tmp_path / "data", "data.prepared": tmp_path / "prepared", "data.keywords": '["yes", "no"]',
+              "training.model": exported, "streams.model": tmp_path / "streams", "streams.steps": 2,
+              "streams.batch_size": 2, "streams.seconds": 2.5, "tracking.enabled": "false"}
+    made = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    assert main(["prepare", "configs/kws.yaml", *made]) == EXIT_OK
+    return made
+
+
+def test_a_clip_model_becomes_one_for_running_sound(settings, tmp_path, noise, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path.parent)
+    config = str(CONFIG)
+    folder = tmp_path / "streams"
+    negatives = ["--set", f"streams.negatives=[{tmp_path / 'talk.flac'}]"]
+    assert main(["train-streams", config, *settings, *negatives]) == EXIT_OK
+    assert main(["export", str(folder), "--config", config, *settings]) == EXIT_OK
+    assert (folder / ONNX_FILE).is_file()
+    model = StreamModel(folder / STREAM_FILE)
+    assert model.settings.smoothing_seconds == 0.2 and list(model.labels.keywords) == ["yes", "no"]
+    assert isinstance(list(listen(model, [noise(2, 3.0)])), list)
+    streams = tmp_path / "set"
+    streams.mkdir()
+    soundfile.write(streams / "a.wav", noise(3, 20.0), 16000)
+    (streams / "manifest.csv").write_text("path,seconds,kind,language,keyword_free\na.wav,20,speech,en,yes\n")
+    (streams / "events.csv").write_text("stream,start_s,end_s,word,voice_end_s\n")
+    report = tmp_path / "report"
+    assert main(["evaluate-streams", str(streams), "--model", str(folder), "--per-hour", "0.5", "--write",
+                 "--output", str(report)]) == EXIT_OK
+    written = json.loads((report / "metrics.json").read_text())["detector"]
+    assert written["threshold"] == StreamModel(folder / STREAM_FILE).settings.threshold
+    assert written == json.loads((folder / "config.json").read_text())["detector"]
+    assert np.isfinite(written["threshold"])
+
+
+def test_recordings_without_keywords_are_asked_for(settings, capsys):
+    assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_BAD_INPUT
+    assert "negatives: found none" in capsys.readouterr().err
+
+
+def test_a_negative_that_cannot_be_read_is_named(settings, tmp_path, capsys):
+    (tmp_path / "bad.wav").write_bytes(b"nothing")
+    assert main(["train-streams", "configs/kws.yaml", *settings, "--set",
+                 f"streams.negatives=[{tmp_path / 'bad.wav'}]"]) == EXIT_BAD_INPUT
+    assert "bad.wav" in capsys.readouterr().err
