@@ -21,11 +21,11 @@ from typing import Iterator, Optional, Sequence
 
 import psutil
 import requests
+from load_client import run
 
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import KwsError
 from kws.inference.inputs import list_inputs
-from load_client import run
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHSERVE, PEER = "kws, TorchServe", "FastAPI, transformers.pipeline"

@@ -29,7 +29,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     config = load_config(args.config, args.set)
-    from kws.tracking.tracker import \
+    from kws.tracking.results import \
         download_model  # after the arguments are known to be good: importing it takes seconds
 
     download_model(config, args.model, args.folder)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from kws.inference.runtime import TorchRuntime
     from kws.inference.spotter import KeywordSpotter
     from kws.model.loading import load_torch_model
-    from kws.tracking.tracker import log_evaluation
+    from kws.tracking.results import log_evaluation
 
     model = load_torch_model(args.model)
     spotter = KeywordSpotter(TorchRuntime(model))

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.set)
     from kws.data.split import TRAINING, VALIDATION
     from kws.export.to_onnx import export  # after the settings are known to be good: it takes seconds
-    from kws.tracking.tracker import log_export
+    from kws.tracking.results import log_export
 
     store = prepared_store(config.data.prepared, args.int8)
     clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \

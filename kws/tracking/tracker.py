@@ -7,24 +7,16 @@ before any of it leaves for the server.
 `mlflow.transformers.autolog()` with the Trainer's `report_to=["mlflow"]` was considered. It ends the training when a
 call fails, knows the Trainer's arguments but not the data or the augmentation, and logs a model without the decision.
 So `EpochReporter`, a callback of the same Trainer, reports instead.
-
-A model is registered when it has been exported: what the registry gives out answers without PyTorch.
 """
 from __future__ import annotations
 
-import getpass
 import json
 import logging
-import os
-import re
-import shutil
-import tempfile
 import warnings
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any, Callable, Mapping, Optional
-from urllib.parse import unquote
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -32,22 +24,18 @@ from kws.config.architecture import load_architecture
 from kws.config.sections import Config
 from kws.config.yaml_files import flatten
 from kws.errors import TrackingError
-from kws.files.atomic import atomic_file, atomic_folder, check_replaceable
-from kws.inference.runtime import OnnxRuntime
-from kws.model.folder import CONFIG_FILE, MODEL_TYPE, ONNX_FILE, WEIGHTS_FILE
+from kws.model.folder import WEIGHTS_FILE
+from kws.tracking import connection
+from kws.tracking.connection import connect, continue_run, explain, tracking_uri
+from kws.tracking.credentials import reason, without_password
 from kws.tracking.provenance import dvc_hash, git_tags, machine
-from kws.tracking.registry import SCORE, log_model, model_folder, promote_if_better
+from kws.tracking.registry import SCORE
+from kws.tracking.run_file import read_run, run_file, write_run
 
 logger = logging.getLogger(__name__)
 
-LOCAL_STORE = "sqlite:///mlflow.db"
-
 _METRICS = {"loss": "training_loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm",
             "eval_loss": "validation_loss", "eval_accuracy": "validation_accuracy", "eval_macro_f1": SCORE}
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # else minutes for a dead server
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 class Tracker:
@@ -115,10 +103,10 @@ class MlflowTracker(Tracker):
         try:
             self._start(uri, resume, tags)
         except Exception as error:  # MLflow, SQLAlchemy and requests each raise their own
-            problem = _explain(uri, error)
-            if self._config.tracking.on_failure == "error" or uri == LOCAL_STORE:
+            problem = explain(uri, error)
+            if self._config.tracking.on_failure == "error" or uri == connection.LOCAL_STORE:
                 raise problem from error
-            logger.warning("warning: %s; this one is recorded in %s", problem, LOCAL_STORE)
+            logger.warning("warning: %s; this one is recorded in %s", problem, connection.LOCAL_STORE)
             self._start_here(problem, resume, tags)
 
     def _start_here(self, problem: TrackingError, resume: bool, tags: Mapping[str, str]) -> None:
@@ -127,16 +115,16 @@ class MlflowTracker(Tracker):
             if self._mlflow is not None and self._mlflow.active_run():  # it began before it failed
                 self._attempt(lambda: self._mlflow.end_run("FAILED"))
             self._is_lost = False
-            self._start(LOCAL_STORE, resume, tags)
+            self._start(connection.LOCAL_STORE, resume, tags)
         except Exception as error:
-            raise TrackingError(f"{problem}; nor here: {_explain(LOCAL_STORE, error)}") from error
+            raise TrackingError(f"{problem}; nor here: {explain(connection.LOCAL_STORE, error)}") from error
 
     def _start(self, uri: str, resume: bool, tags: Mapping[str, str]) -> None:
-        config, checkpoints, store = self._config, self._config.training.checkpoints, _without_password(uri)
-        self._mlflow = mlflow = _connect(uri, config.tracking.experiment)
-        last = _read_run(checkpoints) if resume else {}
+        config, checkpoints, store = self._config, self._config.training.checkpoints, without_password(uri)
+        self._mlflow = mlflow = connect(uri, config.tracking.experiment)
+        last = read_run(checkpoints) if resume else {}
         if last and last.get("store", store) == store:
-            _continue(mlflow, last, _run_file(checkpoints))
+            continue_run(mlflow, last, run_file(checkpoints))
         else:
             mlflow.start_run(run_name=_run_name(config), log_system_metrics=True)
             mlflow.log_params(_parameters(config))
@@ -144,7 +132,7 @@ class MlflowTracker(Tracker):
         info = mlflow.active_run().info
         self._run = {"run_id": info.run_id, "run_name": info.run_name, "experiment": config.tracking.experiment,
                      "store": store}
-        _write_run(checkpoints, self._run)
+        write_run(checkpoints, self._run)
         mlflow.set_tags({**git_tags(), "machine": machine(), "seed": str(config.seed), **tags})
         self._log_data(config.data.root)
         logger.info("run %s is recorded in %s", info.run_name, store)
@@ -178,7 +166,7 @@ class MlflowTracker(Tracker):
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Record the result; if the server was away, this tries once more."""
         folder = self._config.training.model
-        _write_run(folder, {**self._run, "weights": str(dvc_hash(folder / WEIGHTS_FILE))})
+        write_run(folder, {**self._run, "weights": str(dvc_hash(folder / WEIGHTS_FILE))})
         self._attempt(lambda: self._send_result(folder, metrics))
 
     def _send_result(self, folder: Path, metrics: Mapping[str, float]) -> None:
@@ -197,158 +185,13 @@ class MlflowTracker(Tracker):
             action()
         except Exception as error:  # whatever it is, it is no reason to lose a training
             if not self._is_lost:
-                logger.warning("warning: the run is no longer recorded (%s); the training goes on", _reason(error))
+                logger.warning("warning: the run is no longer recorded (%s); the training goes on", reason(error))
             self._is_lost = True
 
 
 def build_tracker(config: Config, is_first: bool = True) -> Tracker:
     """Build the tracker that a configuration asks for; of several processes, the first one records."""
     return MlflowTracker(config) if config.tracking.enabled and is_first else Tracker()
-
-
-def log_export(config: Config, model: Path) -> None:
-    """Add an exported model to the run that made it, and register it if it is the best so far.
-
-    Nothing happens if the model was not tracked, or the folder holds other weights by now.
-
-    Args:
-        config: says where runs are recorded.
-        model: the model folder, exported.
-    """
-    run = _run_of(config, model)
-    if not run:
-        return
-    try:
-        mlflow = _connect(_store_of(run, config), config.tracking.experiment)
-        mlflow.MlflowClient().set_tag(run["run_id"], "dvc_model_hash", dvc_hash(model))
-        mlflow.log_artifacts(str(model), model.name, run_id=run["run_id"])
-        score = json.loads((model / "metrics.json").read_text(encoding="utf-8"))["validation"]["macro_f1"]
-        runtime = OnnxRuntime(model / ONNX_FILE)
-        with mlflow.start_run(run_id=run["run_id"]):
-            uri = log_model(mlflow, model, runtime.labels, runtime.num_samples)
-        promote_if_better(mlflow, model.name, uri, score)
-    except Exception as error:  # the export stands, whatever the server does
-        logger.warning("warning: the export is not recorded in run %s (%s)", run["run_name"], _reason(error))
-
-
-def log_evaluation(config: Config, model: Path, metrics: Mapping[str, Any], folder: Path) -> None:
-    """Add an evaluation to the run that made the model, if it was tracked and these are still its weights.
-
-    Args:
-        config: says where runs are recorded.
-        model: the model folder.
-        metrics: those that are numbers are recorded, as `testing_...`.
-        folder: of the reports.
-    """
-    run = _run_of(config, model)
-    if not run:
-        return
-    figures = {f"testing_{name}": value for name, value in metrics.items() if isinstance(value, (int, float))}
-    try:
-        mlflow = _connect(_store_of(run, config), config.tracking.experiment)
-        mlflow.log_metrics(figures, run_id=run["run_id"])
-        mlflow.MlflowClient().set_tag(run["run_id"], "dvc_model_hash", dvc_hash(model))
-        mlflow.log_artifacts(str(folder), "evaluation", run_id=run["run_id"])
-        if Path("dvc.lock").is_file():  # by now it names the model
-            mlflow.log_artifact("dvc.lock", run_id=run["run_id"])
-    except Exception as error:  # the evaluation stands, whatever the server does
-        logger.warning("warning: the evaluation is not recorded in run %s (%s)", run["run_name"], _reason(error))
-
-
-def download_model(config: Config, uri: str, folder: Path) -> None:
-    """Put a registered model's folder on the disk, in the place of one that was there.
-
-    Args:
-        config: says where models are registered.
-        uri: models:/NAME@ALIAS or models:/NAME/VERSION.
-        folder: for the model.
-    Raises:
-        FileExistsError: if the folder holds something else.
-        TrackingError: "no_registered_model" if it cannot be had.
-    """
-    check_replaceable(folder, CONFIG_FILE, MODEL_TYPE)
-    store = tracking_uri(config)
-    try:
-        mlflow = _import_mlflow(store)
-        with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as temporary:
-            downloaded = model_folder(Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch)))
-            shutil.copytree(downloaded, temporary, dirs_exist_ok=True)
-    except Exception as error:  # MLflow, SQLAlchemy and requests each raise their own
-        raise TrackingError(f"{uri}: not to be had from {_without_password(store)} ({_reason(error)}); "
-                            "`kws export` registers the models of tracked trainings",
-                            "no_registered_model") from error
-
-
-def tracking_uri(config: Config) -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, else what the configuration says."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or config.tracking.uri
-
-
-def _import_mlflow(uri: str) -> ModuleType:
-    """Import MLflow, which takes seconds, and point it to a store."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    _name_a_user()
-    import mlflow
-    for name in ("mlflow", "alembic", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(uri)
-    return mlflow
-
-
-def _name_a_user() -> None:
-    """Set what MLflow asks for, a home and a name: a container's user may have neither (`docker run --user 12345`)."""
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = tempfile.gettempdir()
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):  # OSError from Python 3.13 on
-        os.environ["LOGNAME"] = f"user-{os.getuid()}"
-
-
-def _connect(uri: str, experiment: str) -> ModuleType:
-    """Make sure of the store and the experiment.
-
-    Raises:
-        TrackingError: "deleted_experiment".
-    """
-    mlflow = _import_mlflow(uri)
-    found = mlflow.get_experiment_by_name(experiment)
-    if found is None:
-        database = uri.removeprefix("sqlite:///")
-        beside = (Path(database).resolve().parent / "mlruns").as_uri() if database != uri else None
-        mlflow.create_experiment(experiment, artifact_location=beside)
-    elif found.lifecycle_stage == "deleted":
-        raise TrackingError(
-            f"{_without_password(uri)}: the experiment {experiment!r} was deleted there; restore it with `mlflow "
-            f"experiments restore --experiment-id {found.experiment_id}`, where MLFLOW_TRACKING_URI names that store, "
-            "or name another with --set tracking.experiment=NAME", "deleted_experiment")
-    mlflow.set_experiment(experiment)
-    return mlflow
-
-
-def _continue(mlflow: ModuleType, run: Mapping[str, str], pointer: Path) -> None:
-    """Continue an earlier run; raise TrackingError "no_run" where it is gone."""
-    try:
-        mlflow.start_run(run_id=run["run_id"], log_system_metrics=True)
-    except mlflow.exceptions.MlflowException as error:
-        raise TrackingError(
-            f"the run {run['run_name']} cannot be continued ({_reason(error)}); if it was deleted, restore it with "
-            f"`mlflow runs restore --run-id {run['run_id']}`, or delete {pointer} to record the rest in a new run",
-            "no_run") from error
-
-
-def _explain(uri: str, error: BaseException) -> TrackingError:
-    """Say why runs cannot be recorded in a store, and what helps against that."""
-    if isinstance(error, TrackingError):
-        return error
-    elsewhere = "" if uri == LOCAL_STORE else "--set tracking.on_failure=local or "
-    remedy = "start the server, set MLFLOW_TRACKING_URI" if uri.startswith(("http:", "https:")) else \
-        "make it a database of MLflow's that can be written, set MLFLOW_TRACKING_URI to another"
-    return TrackingError(f"{_without_password(uri)}: runs cannot be recorded there ({_reason(error, uri)}); {remedy}, "
-                         f"or train with {elsewhere}--set tracking.enabled=false")
 
 
 def _run_name(config: Config) -> str:
@@ -359,60 +202,10 @@ def _run_name(config: Config) -> str:
 def _settings(config: Config) -> dict[str, Any]:
     """Return the configuration in plain values, without a password."""
     tree = config.model_dump(mode="json")
-    return {**tree, "tracking": {**tree["tracking"], "uri": _without_password(config.tracking.uri)}}
+    return {**tree, "tracking": {**tree["tracking"], "uri": without_password(config.tracking.uri)}}
 
 
 def _parameters(config: Config) -> dict[str, str]:
     """Flatten the settings and the architecture; what is no word is JSON, so that types can be read back."""
     tree = {**_settings(config), "network": load_architecture(config.architecture).model_dump(mode="json")}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(tree).items()}
-
-
-def _run_file(folder: Path) -> Path:
-    """Beside the folder, not in it: DVC's outputs are to be the same for the same inputs, and no run is."""
-    return folder.with_name(f"{folder.name}.run.json")
-
-
-def _write_run(folder: Path, run: Mapping[str, str]) -> None:
-    with atomic_file(_run_file(folder)) as path:
-        path.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-
-
-def _read_run(folder: Path) -> dict[str, str]:
-    """Read which run a folder belongs to; empty if it belongs to none."""
-    path = _run_file(folder)
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _run_of(config: Config, model: Path) -> dict[str, str]:
-    """Read which run made the weights that a model folder holds; empty if none did, or nothing is to be recorded."""
-    run = _read_run(model)
-    is_its = bool(run) and config.tracking.enabled and run["weights"] == dvc_hash(model / WEIGHTS_FILE)
-    return run if is_its else {}
-
-
-def _store_of(run: Mapping[str, str], config: Config) -> str:
-    """Where a run is recorded: as configured, or here, if the configured store could not be reached."""
-    return LOCAL_STORE if run.get("store") == LOCAL_STORE else tracking_uri(config)
-
-
-def _without_password(text: str) -> str:
-    """Remove credentials from a URI, or from a text that quotes some: user and password, tokens in a query.
-
-    A password with an unescaped @, / or : is not told from the host by its place, so all before the last @ goes.
-    """
-    text = re.sub(r"^(\w[\w+.-]*://)(?!/).*@", r"\1", text, flags=re.DOTALL)
-    text = re.sub(r"((?:\w[\w+.-]*:)?(?<!/)//(?!/))[^\s\"'<>]*@", r"\1", text)
-    return re.sub(r"([?&;][^=\s&;]*(?:pass|pwd|token|secret|key|auth|sig)[^=\s&;]*=)[^\s&;\"'<>)]*", r"\1...", text,
-                  flags=re.IGNORECASE)
-
-
-def _reason(error: BaseException, uri: str = "") -> str:
-    """The first line of what went wrong, without a password of the URI that it may quote, whole or in parts."""
-    text = (str(error) or type(error).__name__).splitlines()[0].replace(uri, _without_password(uri))
-    _, _, behind = uri.partition("//")
-    user, _, secret = behind.rpartition("@")[0].partition(":")
-    parts = {part for text in (secret or user, unquote(secret or user)) for part in (text, *re.split("[@:/]", text))}
-    for part in sorted(parts, key=len, reverse=True):
-        text = text.replace(part, "...") if len(part) > 2 else text
-    return _without_password(text)[:200]

@@ -430,3 +430,11 @@ def test_a_long_background_recording_that_is_not_whole_is_refused(corpus, tmp_pa
     (root / "_background_noise_" / f"long{suffix}").write_bytes(change(content))
     error = rejected(root, tmp_path / "store")
     assert f"long{suffix}" in str(error) and told in str(error)
+
+
+def test_a_large_background_recording_that_is_cut_off_is_refused(corpus, tmp_path, noise, wav_bytes):
+    root, samples = corpus(), np.tile(noise(0, 10.0)[:, None], (60, 2))
+    content = wav_bytes(samples)
+    assert len(content) > 2**24  # what is read as a whole, and checked by that
+    (root / "_background_noise_" / "large.wav").write_bytes(content[:-1000])
+    assert "its header promises" in str(rejected(root, tmp_path / "store"))

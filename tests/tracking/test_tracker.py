@@ -18,10 +18,11 @@ from kws.data.prepare import prepare
 from kws.errors import TrackingError
 from kws.export.to_onnx import export
 from kws.model.labels import LabelSet
+from kws.tracking.credentials import reason, without_password
 from kws.tracking.provenance import dvc_hash
 from kws.tracking.registry import CHAMPION, SCORE, log_model, promote_if_better
-from kws.tracking.tracker import (MlflowTracker, Tracker, _reason, _without_password, build_tracker, download_model,
-                                  log_evaluation, log_export)
+from kws.tracking.results import download_model, log_evaluation, log_export
+from kws.tracking.tracker import MlflowTracker, Tracker, build_tracker
 from kws.training import trainer as training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def work(corpus, tmp_path, monkeypatch):
                  "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kws.tracking.tracker.LOCAL_STORE", store())
+    monkeypatch.setattr("kws.tracking.connection.LOCAL_STORE", store())
     corpus()
     data = configure().data
     prepare(data.root, data.prepared, require_noise=True, **data.model_dump(include=SETTINGS))
@@ -237,14 +238,14 @@ def test_a_user_without_a_name_or_a_home_is_recorded(work):
     ("sqlite:////home/anna@work/mlflow.db", "sqlite:////home/anna@work/mlflow.db"),
     ("sqlite:///mlflow.db", "sqlite:///mlflow.db"), ("http://127.0.0.1:5000", "http://127.0.0.1:5000")])
 def test_a_uri_is_shown_without_what_opens_it(uri, shown):
-    assert _without_password(uri) == shown
-    told = _reason(ValueError(f"cannot reach {uri}: gone"), uri)
+    assert without_password(uri) == shown
+    told = reason(ValueError(f"cannot reach {uri}: gone"), uri)
     assert "secret" not in told and "ret" not in told and told.startswith("cannot reach ")
 
 
 @pytest.mark.parametrize("quoted", ['could not translate host name "ret@host" to address', "login sec@ret failed"])
 def test_what_a_library_takes_for_the_host_is_not_shown(quoted):
-    told = _reason(ValueError(quoted), "postgresql://kws:sec@ret@host/db")
+    told = reason(ValueError(quoted), "postgresql://kws:sec@ret@host/db")
     assert "ret" not in told.replace("translate", "")
 
 

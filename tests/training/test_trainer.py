@@ -20,7 +20,7 @@ from kws.errors import ConfigError, DataError
 from kws.files.locks import exclusive
 from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model
-from kws.training import checkpoints
+from kws.training import checkpoints, loop
 from kws.training import trainer as training
 
 LABELS = LabelSet.from_keywords(["low", "high"])
@@ -105,8 +105,8 @@ def test_training_learns_and_writes_a_whole_model_folder(configure, tmp_path):
 def test_an_earlier_epoch_is_kept_where_it_is_clearly_better(macro_f1, epoch):
     """With 88 of 100 clips right, a standard error is 3.2 points."""
     rows = pd.DataFrame({"epoch": [1, 2, 3], "macro_f1": macro_f1, "accuracy": [0.88, 0.88, 0.88]})
-    assert training.kept_epoch(rows, num_clips=100) == epoch
-    assert training.kept_epoch(rows, num_clips=10**9) == 1 + max(range(3), key=macro_f1.__getitem__)
+    assert loop.kept_epoch(rows, num_clips=100) == epoch
+    assert loop.kept_epoch(rows, num_clips=10**9) == 1 + max(range(3), key=macro_f1.__getitem__)
 
 
 @pytest.mark.parametrize("choice", [min, max], ids=["the best", "the last"])
@@ -114,7 +114,7 @@ def test_the_kept_weights_are_those_of_the_kept_epoch(configure, tmp_path, monke
     def keep(rows, num_clips):
         return int(choice(rows["epoch"].max(), rows.loc[rows["macro_f1"].idxmax(), "epoch"]))
 
-    monkeypatch.setattr(training, "kept_epoch", keep)
+    monkeypatch.setattr(loop, "kept_epoch", keep)
     result = training.train(
         configure("training.epochs=30", "training.early_stop_epochs=2", "training.keyword_rarity=1"))
     summary = json.loads((result.model / "metrics.json").read_text())
@@ -226,7 +226,7 @@ def test_checkpoints_of_another_training_are_refused(configure, tmp_path, monkey
 
 def test_what_ended_is_said_and_its_model_written_again_also_elsewhere(configure, tmp_path, monkeypatch, caplog):
     """Stopped early, the best epoch kept; then the folder is moved, and the model lost."""
-    monkeypatch.setattr(training, "kept_epoch",
+    monkeypatch.setattr(loop, "kept_epoch",
                         lambda rows, num_clips: int(rows.loc[rows["macro_f1"].idxmax(), "epoch"]))
     settings = ("training.epochs=30", "training.early_stop_epochs=2")
     whole = training.train(configure(*settings, f"training.model={tmp_path / 'whole'}"))
@@ -301,11 +301,11 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 import tests.training.test_trainer as tests
-from kws.training import trainer as training
+from kws.training import loop, trainer as training
 from kws.config.sections import load_config
 rank, folder = os.environ["RANK"], sys.argv[1]
 training.load_store = lambda _: tests.tone_store()
-training.kept_epoch = lambda rows, count: 1
+loop.kept_epoch = lambda rows, count: 1
 tests.write_heard(folder)
 build = training._build_trainer
 def build_interrupted(config, store):
