@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Sequence
 
 import numpy as np
+import soxr
+from scipy import signal
 
 _LEVEL_DB = -25.0  # of what is in front, of its active moments, before the whole is made louder or quieter
 _ACTIVE_DB = 25.0  # below the loudest moment, down to which a moment counts as active
 _BLOCK_SECONDS = 0.02
 _QUIETEST = 1e-3  # active level below which a clip holds no voice
+_HUSHED = 0.15  # of compositions in which what is behind the words stops for them
+_IN_ROOM = 0.25  # of compositions
 _FULL_SCALE = np.float32(32768)
 
 
@@ -34,12 +38,14 @@ class Sources:
         others: for each other word its clips, [N, T]; words are drawn by the root of how many clips they have.
         speech: recordings of minutes without a keyword, [T'] each; drawn by length.
         backgrounds: recordings of noise, hums and music, [T'] each; equally likely.
+        rooms: impulse responses, [R] each, of rooms that some compositions are heard in; may be none.
     """
 
     keywords: Sequence[np.ndarray]
     others: Sequence[np.ndarray]
     speech: Sequence[np.ndarray]
     backgrounds: Sequence[np.ndarray]
+    rooms: Sequence[np.ndarray] = ()
 
 
 class Composer:
@@ -71,6 +77,9 @@ class Composer:
             spoken = self._say_words(sound, rng)
         else:
             sound = self._without_keywords(rng)
+        if self._sources.rooms and rng.random() < _IN_ROOM:
+            response = self._sources.rooms[int(rng.integers(len(self._sources.rooms)))]
+            sound = signal.oaconvolve(sound, response)[:self._size]
         sound = _tilted(sound, rng, 0.3) * 10 ** (rng.uniform(-18, 8) / 20)
         return sound.clip(-1, 1).astype(np.float32), spoken
 
@@ -89,10 +98,10 @@ class Composer:
     def _without_keywords(self, rng: np.random.Generator) -> np.ndarray:
         """Talk, chains of other words and of halves of them, or no speech at all, at times over noise or more talk."""
         kind = rng.random()
-        if kind < 0.13:
+        if kind < 0.18:
             sound = self._chain(rng)
         else:
-            sound = self._background(rng) if kind < 0.24 else self._talk(rng)
+            sound = self._background(rng) if kind < 0.28 else self._talk(rng)
         sound = self._at(sound, _LEVEL_DB)
         if rng.random() < 0.35:
             behind = self._background(rng) if rng.random() < 0.75 else self._talk(rng)
@@ -102,17 +111,27 @@ class Composer:
     def _say_words(self, sound: np.ndarray, rng: np.random.Generator) -> list[Spoken]:
         """Add words to a sound, in place, one after the other; return the keywords."""
         spoken: list[Spoken] = []
-        hurried = rng.random() < 0.5
+        hurried, hushed = rng.random() < 0.5, rng.random() < _HUSHED
         start = int(rng.uniform(0, 1) * self._rate)
         while True:
             keyword = int(rng.integers(len(self._sources.keywords))) if rng.random() < 0.78 else None
             word, first, last = self._word(keyword, rng)
             if start + len(word) > self._size:
                 return spoken
+            if hushed:
+                self._hush(sound, start, start + len(word), rng)
             sound[start:start + len(word)] += word
             if keyword is not None:
                 spoken.append(Spoken(keyword, start / self._rate + first, start / self._rate + last))
             start += len(word) + int(rng.uniform(*((0, 0.3) if hurried else (0.3, 1.6))) * self._rate)
+
+    def _hush(self, sound: np.ndarray, start: int, end: int, rng: np.random.Generator) -> None:
+        """Let what is behind a word stop around it, in place, as a speaker does who says it in a sentence."""
+        before, after = (rng.uniform(0.02, 0.3, size=2) * self._rate).astype(int)
+        first, last = max(start - before, 0), min(end + after, self._size)
+        ramp, gain = self._rate // 100, 10 ** (rng.uniform(-60, -20) / 20)
+        sound[first:last] *= np.interp(np.arange(first, last), [first, first + ramp, last - ramp, last],
+                                       [1, gain, gain, 1]).astype(np.float32)
 
     def _chain(self, rng: np.random.Generator) -> np.ndarray:
         sound, start = np.zeros(self._size, dtype=np.float32), 0
@@ -163,10 +182,9 @@ class Composer:
         return np.resize(recording[start:start + size], size) / _FULL_SCALE
 
     def _warped(self, sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Play it faster or slower, rate and pitch together."""
-        speed = 1 + rng.uniform(-self._speed, self._speed)
-        times = np.arange(int((len(sound) - 1) / speed)) * speed
-        return np.interp(times, np.arange(len(sound)), sound).astype(np.float32)
+        """Play it faster or slower, rate and pitch together, band-limited."""
+        percent = 100 + round(100 * rng.uniform(-self._speed, self._speed))
+        return soxr.resample(sound.astype(np.float32, copy=False), percent, 100, quality="MQ")
 
     def _active(self, sound: np.ndarray) -> tuple[np.ndarray, float]:
         """Find the active blocks of a sound, and their level."""

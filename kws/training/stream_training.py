@@ -1,39 +1,88 @@
-"""Fine-tuning for running sound: the network learns the detector's own score on composed sound, and keeps its clips.
+"""Training for running sound: networks learn the detector's own score on composed sound.
 
 A word counts by its surest moments while it may still be reported (max-pooling loss: M. Sun et al., arXiv:1705.02411),
 sound without it by all of its moments and by the worst ones of every second (regional hard negatives: J. Hou et al.,
-"Mining Effective Negative Training Samples for Keyword Spotting", ICASSP 2020). What the clip model answers on clips
-is learned beside it.
+"Mining Effective Negative Training Samples for Keyword Spotting", ICASSP 2020). Several networks may learn from the
+same sound; the first one, the largest, then teaches the others what it makes of every moment.
 """
 from __future__ import annotations
 
 import copy
 import logging
+import math
 from dataclasses import dataclass
-from typing import Iterator, Sequence, cast
+from typing import Sequence, cast
 
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from kws.data.running_sound import Composer, Spoken
+from kws.data.running_sound import Composer
+from kws.model.loading import labels_of
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.network import FoldedMelNetwork
-from kws.model.loading import labels_of
 from kws.model.streaming import StreamingClassifier, frame_logits
+from kws.training.augment import mask_bands
 
 logger = logging.getLogger(__name__)
 
-_EARLIEST, _LATEST = 0.15, 0.33  # s after a voice begins and after it ends, between which its word must be sure
+_EARLIEST, _LATEST = 0.15, 0.28  # s after a voice begins and after it ends, between which its word must be sure
 _FREE_AFTER = 1.0  # s after a voice ends in which its word costs nothing: hearing it twice is the detector's matter
 _SUREST = 3  # rows of a word that count
 _REGION_SECONDS = 1.0
 _LEAST = 1e-6
-_TEMPERATURE, _CLIP_WEIGHT, _TEACHER_SHARE = 2.0, 1.0, 0.7
-_AVERAGED = 0.994  # of the running mean of the weights, which is what is kept
+_TAUGHT = 5.0  # weight of what the teacher makes of every row
+_FORGETTING = 10.0  # times in a training that the running mean of the weights, which is what is kept, forgets
 _HISTORY_DB = (-22.0, 7.0)  # loudest point before a composition, beside its own; none for some of them
 _NO_HISTORY = 0.4
+_RISING = 0.08  # of the steps
+_MASKED_BINS = 6
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How networks are trained on composed sound.
+
+    Args:
+        steps: of the optimiser.
+        batch_size: compositions a step.
+        learning_rate: the highest of the cycle.
+        negative_weight: of sound without a word, over that of words.
+        smoothing_seconds: over which the detector averages.
+        workers: processes that compose; 0: this one does.
+        seed: of all draws; the same for any number of workers.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    negative_weight: float
+    smoothing_seconds: float
+    workers: int
+    seed: int
+
+
+class Compositions(Dataset):  # type: ignore[type-arg]
+    """The batch of every step: sounds [B, T] float32 and their keywords [W, 4]: composition, keyword, start, end (s).
+
+    Args:
+        composer: composes.
+        batch_size: B.
+        seed: of all of it.
+    """
+
+    def __init__(self, composer: Composer, batch_size: int, seed: int) -> None:
+        self._composer, self._size, self._seed = composer, batch_size, seed
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng([self._seed, step])
+        sounds, spoken = zip(*(self._composer.compose(rng) for _ in range(self._size)))
+        words = [(index, word.keyword, word.start, word.end)
+                 for index, composition in enumerate(spoken) for word in composition]
+        return torch.from_numpy(np.stack(sounds)), torch.tensor(words, dtype=torch.float64).reshape(-1, 4)
 
 
 @dataclass(frozen=True)
@@ -42,11 +91,19 @@ class Answers:
 
     Args:
         free: [B, R, K] rows in which a keyword costs nothing.
-        words: composition, keyword, first row and last row + 1 of every word that is to be found.
+        composition, keyword: [W] of every word that is to be found.
+        timely: [W, R] rows in which it may be.
     """
 
     free: torch.Tensor
-    words: list[tuple[int, int, int, int]]
+    composition: torch.Tensor
+    keyword: torch.Tensor
+    timely: torch.Tensor
+
+    def to(self, device: torch.device) -> Answers:
+        """Move all of it."""
+        return Answers(*(part.to(device, non_blocking=True)
+                         for part in (self.free, self.composition, self.keyword, self.timely)))
 
 
 class RowTimes:
@@ -62,19 +119,18 @@ class RowTimes:
         step = streaming.step_samples / rate
         first = (streaming.delay_rows + 1) * step - streaming.lead_samples / rate
         self.seconds, self.step = seconds, step
-        self.known = np.arange(int((seconds - first) / step) + 1) * step + first
+        self.known = torch.arange(int((seconds - first) / step) + 1, dtype=torch.float64) * step + first
 
-    def answers(self, spoken: Sequence[Sequence[Spoken]], num_keywords: int) -> Answers:
-        """Turn the words of compositions into rows."""
-        free = np.zeros((len(spoken), len(self.known), num_keywords), dtype=bool)
-        words = []
-        for index, composition in enumerate(spoken):
-            for word in composition:
-                free[index, (self.known >= word.start) & (self.known <= word.end + _FREE_AFTER), word.keyword] = True
-                rows = np.flatnonzero((self.known >= word.start + _EARLIEST) & (self.known <= word.end + _LATEST))
-                if len(rows) >= _SUREST and word.end + _LATEST <= self.seconds:
-                    words.append((index, word.keyword, int(rows[0]), int(rows[-1]) + 1))
-        return Answers(torch.from_numpy(free), words)
+    def answers(self, words: torch.Tensor, compositions: int, num_keywords: int) -> Answers:
+        """Turn the words [W, 4] of compositions into rows; one that is cut short need not be found."""
+        composition, keyword = words[:, 0].long(), words[:, 1].long()
+        start, end = words[:, 2, None], words[:, 3, None]
+        free = torch.zeros(compositions, num_keywords, len(self.known), dtype=torch.long)
+        may_be = (self.known >= start) & (self.known <= end + _FREE_AFTER)
+        free.index_put_((composition, keyword), may_be.long(), accumulate=True)
+        timely = (self.known >= start + _EARLIEST) & (self.known <= end + _LATEST)
+        whole = (timely.sum(dim=1) >= _SUREST) & (end[:, 0] + _LATEST <= self.seconds)
+        return Answers((free > 0).transpose(1, 2), composition[whole], keyword[whole], timely[whole])
 
 
 def stream_loss(logits: torch.Tensor, answers: Answers, smoothed_rows: int,
@@ -95,58 +151,92 @@ def stream_loss(logits: torch.Tensor, answers: Answers, smoothed_rows: int,
     wrong = -torch.log1p(-(scores * ~answers.free).sum(dim=2).clamp(max=1 - _LEAST))
     regions = F.max_pool1d(wrong[:, None], region_rows, region_rows // 2)[:, 0]
     sound = 0.5 * wrong.mean() + 0.5 * regions.mean() + 0.3 * regions.topk(2, dim=1).values.mean()
-    if not answers.words:
+    if not len(answers.keyword):
         return sound.new_zeros(()), sound
-    index, keyword, first, last = torch.tensor(answers.words, device=logits.device).T
-    rows = torch.arange(scores.shape[1], device=logits.device)
-    inside = (rows >= first[:, None]) & (rows < last[:, None])
-    surest = (scores[index, :, keyword] * inside).topk(_SUREST, dim=1).values.mean(dim=1)
-    return -torch.log(surest.clamp_min(_LEAST)).mean(), sound
+    said = scores[answers.composition, :, answers.keyword] * answers.timely
+    return -torch.log(said.topk(_SUREST, dim=1).values.mean(dim=1).clamp_min(_LEAST)).mean(), sound
 
 
-def fine_tune(model: KwsForAudioClassification, composer: Composer, clips: Iterator[tuple[torch.Tensor, torch.Tensor]],
-              seconds: float, steps: int, batch_size: int, learning_rate: float, negative_weight: float,
-              smoothing_seconds: float, seed: int) -> KwsForAudioClassification:
-    """Train a clip model on for running sound.
+class _Learner:
+    """A network in training and the running mean of its weights."""
+
+    def __init__(self, model: KwsForAudioClassification, seconds: float, recipe: Recipe, device: torch.device) -> None:
+        self._model = copy.deepcopy(model).to(device).train()
+        keeping = max(1 - _FORGETTING / recipe.steps, 0.0)
+        self._mean = AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(keeping), use_buffers=True)
+        self._times = RowTimes(model, seconds)
+        self._smoothed = round(recipe.smoothing_seconds / self._times.step)
+        self._region = round(_REGION_SECONDS / self._times.step)
+        self._recipe = recipe
+        self._optimiser = torch.optim.AdamW(_groups(self._model), lr=recipe.learning_rate)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, self._share_of_peak)
+
+    def _share_of_peak(self, step: int) -> float:
+        """Rise in a line, fall as a cosine."""
+        done = step / self._recipe.steps
+        return done / _RISING if done < _RISING else 0.5 + 0.5 * math.cos(math.pi * (done - _RISING) / (1 - _RISING))
+
+    def rows(self, features: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
+        """Answer for the rows that a composition is long enough for: [B, R, C]."""
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=features.is_cuda):
+            logits = frame_logits(cast(FoldedMelNetwork, self._model.network), features, history)
+        return logits[:, :len(self._times.known)].float()
+
+    def learn(self, logits: torch.Tensor, words: torch.Tensor,
+              teacher: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take a step; return the loss of words and of sound without them."""
+        answers = self._times.answers(words, len(logits), len(labels_of(self._model).keywords))
+        found, sound = stream_loss(logits, answers.to(logits.device), self._smoothed, self._region)
+        loss = found + self._recipe.negative_weight * sound
+        if teacher is not None:
+            rows = min(logits.shape[1], teacher.shape[1])
+            loss = loss + _TAUGHT * F.cross_entropy(logits[:, :rows].transpose(1, 2),
+                                                    F.softmax(teacher[:, :rows], dim=2).transpose(1, 2))
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 5.0)
+        self._optimiser.step()
+        self._schedule.step()
+        self._mean.update_parameters(self._model)
+        return found.detach(), sound.detach()
+
+    def result(self) -> KwsForAudioClassification:
+        """Give the running mean of the weights, on the CPU."""
+        return cast(KwsForAudioClassification, self._mean.module.cpu().eval())
+
+
+def train_on_sound(models: Sequence[KwsForAudioClassification], composer: Composer, seconds: float,
+                   recipe: Recipe) -> list[KwsForAudioClassification]:
+    """Train networks on the same composed sound; with several, the first one teaches the others.
 
     Args:
-        model: trained on clips; it is the teacher on clips and stays as it is.
+        models: to begin with, of the same labels and front end; they stay as they are.
         composer: of compositions of `seconds`.
-        clips: batches of augmented features [B, 1, M, F] and labels [B], without an end.
         seconds: of a composition.
-        steps: of the optimiser.
-        batch_size: compositions a step.
-        learning_rate: the highest of the cycle.
-        negative_weight: of sound without a word, over that of words.
-        smoothing_seconds: of the detector's score.
-        seed: of all draws.
+        recipe: how.
     Returns:
-        the running mean of the trained weights, in a model of its own.
+        the running mean of each one's weights, in a model of its own, on the CPU.
     """
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    pupil = copy.deepcopy(model).eval()  # the statistics of its normalisations stay: clips and streams share them
-    average = copy.deepcopy(pupil)
-    network, times = cast(FoldedMelNetwork, pupil.network), RowTimes(pupil, seconds)
-    smoothed, region = round(smoothing_seconds / times.step), round(_REGION_SECONDS / times.step)
-    num_keywords = len(labels_of(model).keywords)
-    optimiser = torch.optim.AdamW(_groups(pupil), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, steps, pct_start=0.08)
-    for step in tqdm(range(steps), desc="running sound", unit="step", disable=None):
-        sounds, spoken = zip(*(composer.compose(rng) for _ in range(batch_size)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    learners = [_Learner(model, seconds, recipe, device) for model in models]
+    front_end = copy.deepcopy(models[0].features).to(device)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    batches = DataLoader(Compositions(composer, recipe.batch_size, recipe.seed), batch_size=None,
+                         sampler=range(recipe.steps), num_workers=recipe.workers, pin_memory=device.type == "cuda")
+    for step, (sounds, words) in enumerate(tqdm(batches, "running sound", unit="step", disable=None)):
         with torch.no_grad():
-            features = pupil.features(torch.from_numpy(np.stack(sounds)))
-        logits = frame_logits(network, features, _histories(features, generator))[:, :len(times.known)]
-        words, sound = stream_loss(logits, times.answers(spoken, num_keywords), smoothed, region)
-        loss = words + negative_weight * sound + _CLIP_WEIGHT * _clip_loss(pupil, model, *next(clips))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(pupil.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        _follow(average, pupil, min(_AVERAGED, (1 + step) / (10 + step)))
+            features = front_end(sounds.to(device, non_blocking=True))
+            history = _histories(features, generator)
+            features = _masked(features, generator)
+        losses, teacher = [], None
+        for learner in learners:
+            logits = learner.rows(features, history)
+            losses.append(learner.learn(logits, words, teacher))
+            teacher = logits.detach() if teacher is None else teacher
         if step % 100 == 99:
-            logger.info("step %d of %d: words %.3f, sound without them %.4f", step + 1, steps, words, sound)
-    return average
+            logger.info("step %d of %d: %s", step + 1, recipe.steps, "; ".join(
+                f"words {found:.3f}, sound without them {sound:.4f}" for found, sound in losses))
+    return [learner.result() for learner in learners]
 
 
 def _groups(model: torch.nn.Module) -> list[dict[str, object]]:
@@ -158,24 +248,16 @@ def _groups(model: torch.nn.Module) -> list[dict[str, object]]:
 
 def _histories(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw how loud it was before each composition, [B, 1, 1, 1]: features are natural logarithms of energies."""
-    low, high = (level * np.log(10) / 10 for level in _HISTORY_DB)
-    drawn = low + (high - low) * torch.rand(len(features), 1, 1, 1, generator=generator)
-    none = torch.rand(len(features), 1, 1, 1, generator=generator) < _NO_HISTORY
-    return torch.where(none, -torch.inf, features.amax(dim=(1, 2, 3), keepdim=True) + drawn)
+    low, high = (level * math.log(10) / 10 for level in _HISTORY_DB)
+    shape = (len(features), 1, 1, 1)
+    drawn = low + (high - low) * torch.rand(shape, generator=generator)
+    drawn[torch.rand(shape, generator=generator) < _NO_HISTORY] = -torch.inf
+    return features.amax(dim=(1, 2, 3), keepdim=True) + drawn.to(features.device)
 
 
-def _clip_loss(pupil: KwsForAudioClassification, teacher: KwsForAudioClassification, features: torch.Tensor,
-               labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with the labels and divergence from the clip model's answers."""
-    with torch.no_grad():
-        expected = F.softmax(teacher(input_features=features).logits / _TEMPERATURE, dim=1)
-    logits = pupil(input_features=features).logits
-    divergence = F.kl_div(F.log_softmax(logits / _TEMPERATURE, dim=1), expected, reduction="batchmean")
-    labelled = F.cross_entropy(logits, labels, label_smoothing=0.05)
-    return (1 - _TEACHER_SHARE) * labelled + _TEACHER_SHARE * _TEMPERATURE ** 2 * divergence
-
-
-@torch.no_grad()
-def _follow(average: torch.nn.Module, model: torch.nn.Module, share: float) -> None:
-    for mean, now in zip(average.parameters(), model.parameters()):
-        mean.lerp_(now, 1 - share)
+def _masked(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mask a band of mel bins of each composition, at most `_MASKED_BINS` wide."""
+    count, bins = len(features), features.shape[2]
+    width = torch.randint(_MASKED_BINS + 1, (count, 1), generator=generator)
+    first = (torch.rand(count, 1, generator=generator) * (bins - width + 1)).long()
+    return mask_bands(features, first.to(features.device), width.to(features.device), 2)
