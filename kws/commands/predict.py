@@ -26,7 +26,7 @@ from kws.inference.batch import label_rows, predict
 from kws.inference.cores import available_cores
 from kws.inference.decision import as_record
 from kws.inference.inputs import Inputs, Row, list_inputs
-from kws.inference.runtime import RUNTIMES, load_runtime
+from kws.inference.runtime import RUNTIMES
 from kws.inference.spotter import Answer, KeywordSpotter
 from kws.inference.table import FORMATS, ResumableTable
 
@@ -72,14 +72,13 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("no input; name a file, a folder or a manifest: kws predict recordings/", "no_input")
     _check_output(args, sources)
     listing = list_inputs(*sources)
-    runtime = load_runtime(chosen_model(args.model), args.runtime, threads=1)
-    spotter = KeywordSpotter(runtime)
+    spotter = KeywordSpotter(chosen_model(args.model), runtime=args.runtime, threads=1)
     if args.output_path is None:
         return _print_rows(spotter, listing, args)
     suffix = args.output_path.suffix.lstrip(".").lower()
     kind = args.format or (suffix if suffix in FORMATS else "csv")
     table = ResumableTable(args.output_path, spotter.labels, kind, args.top_k,
-                           {"version": kws.__version__, "model": runtime.digest, "threshold": args.threshold})
+                           {"version": kws.__version__, "model": spotter.digest, "threshold": args.threshold})
     summary = predict(spotter, listing, table, args.threshold, args.batch_size, args.workers, args.resume)
     print(summary.text())
     print(f"{args.output_path}: written")

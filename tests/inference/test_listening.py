@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.inference.detector import Detection, DetectorSettings
+from kws.inference.decision import Detection
+from kws.inference.detector import DetectorSettings
 from kws.errors import ModelError
 from kws.export.to_stream import write_stream_onnx
 from kws.inference.spotter import KeywordSpotter
