@@ -15,9 +15,9 @@ from kws.model.labels import LabelSet
 from kws.inference.runtime import open_session
 
 # Rows of logits a call: so many as soon as they are there; several times as many where a long chunk has them, which
-# costs less than half a row. On one thread each row comes out the same among few and among many, so that the same sound
+# costs a fifth of it. On one thread each row comes out the same among few and among many, so that the same sound
 # gives the same detections in whatever pieces it comes.
-_ROWS, _MOST_ROWS = 5, 50
+_ROWS, _MOST_ROWS = 5, 200
 
 
 class StreamModel:
