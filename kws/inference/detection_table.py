@@ -29,7 +29,8 @@ class DetectionTable:
         path: of the finished table.
 
     Raises:
-        DataError: when entered, "in_use" if another prediction is at it, "not_a_table" if `NAME.part` is somebody else's.
+        DataError: when entered, "not_a_table" if `NAME.part` is somebody else's, "in_use" if another prediction is at
+            it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +61,7 @@ class DetectionTable:
         self.part.write_bytes(_HEADER)
 
     def keep(self, size: int) -> None:
-        """Forget what was written after the first `size` bytes; none of them are kept if they do not hold the header."""
+        """Forget what was written after the first `size` bytes; begin anew if they do not hold the header."""
         if size < len(_HEADER):
             self.start()
             return

@@ -35,12 +35,12 @@ class KeywordSpotter:
         spotter("a.wav").label                  # one: a Prediction, or an AudioError is raised
         spotter(["a.wav", wav_bytes, array])    # several: a Prediction or an AudioError for each, in order
 
-    A recording that is not longer than the model's window is centred in it. A longer one is searched for keywords by the
-    detector of `stream`: `detections` of its answer are all of them, `label` and `start_seconds` those of the surest.
-    Where there is none the label is `_silence_` if every window of the recording is, else `_unknown_`.
+    A recording that is not longer than the model's window is centred in it. A longer one is searched for keywords by
+    the detector of `stream`: `detections` of its answer are all of them, `label` and `start_seconds` those of the
+    surest. Where there is none the label is `_silence_` if every window of the recording is, else `_unknown_`.
 
-    A model without stream.onnx splits a longer recording into windows that overlap by half; the one in which some keyword
-    is most probable gives the answer, and `start_seconds` says where it begins.
+    A model without stream.onnx splits a longer recording into windows that overlap by half; the one in which some
+    keyword is most probable gives the answer, and `start_seconds` says where it begins.
 
     Args:
         model: model folder, ONNX file of one, or a loaded runtime; None: the one that ships with the package.
@@ -127,8 +127,6 @@ class KeywordSpotter:
             best.add(np.array(owners), np.array(starts), self._runtime.logits(np.stack(waveforms)))
         heard = best.score >= 0.0
         for index, prediction in zip(np.flatnonzero(heard), decide(best.logits[heard], self.labels, threshold)):
-            if best.searched[index]:
-                prediction = _without_keyword(prediction)
             answers[index] = replace(prediction, start_seconds=int(best.start[index]) / self.sample_rate,
                                      seconds=int(best.length[index]) / self.sample_rate)
         return answers  # type: ignore[return-value]  # every clip was heard or is an error
@@ -160,9 +158,9 @@ class KeywordSpotter:
 
     def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]], threshold: float,
                  answers: list[Optional[Answer]], best: _BestWindows) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield (index of the clip, first sample, [T]) of every window that is to be heard.
+        """Yield (index of the clip, first sample, [T]) of every window; put errors and lengths where they belong.
 
-        Errors, lengths, and answers for recordings in which a keyword was found, are put where they belong.
+        Recordings that are searched for keywords are answered at once.
         """
         size = self._runtime.num_samples
         for index, clip in enumerate(clips):
@@ -171,22 +169,40 @@ class KeywordSpotter:
             except AudioError as error:
                 answers[index] = error
                 continue
-            best.length[index] = len(waveform)
             if len(waveform) > size and self._stream_model is not None:
-                best.searched[index], answers[index] = True, self._search(self._stream_model, waveform, threshold)
-                if answers[index] is not None:
-                    continue
+                answers[index] = self._search(self._stream_model, waveform, threshold)
+                continue
+            best.length[index] = len(waveform)
             for start in window_starts(len(waveform), size):
                 yield index, start, pad_or_crop(waveform[start:start + size], size)
 
-    def _search(self, model: StreamModel, waveform: np.ndarray, threshold: float) -> Optional[Prediction]:
-        """Answer for a recording [T] by the keywords in it; None where there are none."""
+    def _search(self, model: StreamModel, waveform: np.ndarray, threshold: float) -> Prediction:
+        """Answer for a recording [T] by the surest keyword in it; where there is none, whether it is silence."""
+        seconds = len(waveform) / self.sample_rate
         detections = tuple(listen(model, [waveform], model.settings.at_least(threshold)))
-        if not detections:
-            return None
-        surest = max(detections, key=lambda detection: detection.confidence)
-        return Prediction(surest.word, surest.confidence, dict(surest.confidences), round(surest.start_seconds, 3),
-                          len(waveform) / self.sample_rate, detections)
+        if detections:
+            surest = max(detections, key=lambda detection: detection.confidence)
+            return Prediction(surest.word, surest.confidence, dict(surest.confidences), round(surest.start_seconds, 3),
+                              seconds, detections)
+        start, logits = self._first_sound(waveform)
+        prediction, = decide(logits[None], self.labels, threshold)
+        label = SILENCE if prediction.label == SILENCE else UNKNOWN
+        return Prediction(label, prediction.confidences[label], prediction.confidences, start / self.sample_rate,
+                          seconds, detections)
+
+    def _first_sound(self, waveform: np.ndarray) -> tuple[int, np.ndarray]:
+        """Return start and logits [C] of the first window that is not silence; of the first one where all are."""
+        size, heard = self._runtime.num_samples, []
+        starts = window_starts(len(waveform), size)
+        for first in range(0, len(starts), BATCH_SIZE):  # in speech the first windows tell
+            batch = starts[first:first + BATCH_SIZE]
+            logits = self._runtime.logits(np.stack([waveform[start:start + size] for start in batch]))
+            check_logits(logits, self.labels, len(batch))
+            sound = np.flatnonzero(logits.argmax(axis=1) != self.labels.index(SILENCE))
+            if len(sound):
+                return batch[sound[0]], logits[sound[0]]
+            heard.append(logits[0])
+        return starts[0], heard[0]
 
     def _waveform(self, clip: Clip, name: str) -> np.ndarray:
         if isinstance(clip, (bytes, bytearray, memoryview, str, os.PathLike)):
@@ -207,32 +223,20 @@ def _array(clip: object, name: str) -> np.ndarray:
         raise AudioError(f"{name}: a {type(clip).__name__} that does not become an array ({reason})") from None
 
 
-def _without_keyword(prediction: Prediction) -> Prediction:
-    """Answer for a recording in which no keyword was found, from what its least silent window was taken for."""
-    label = SILENCE if prediction.label == SILENCE else UNKNOWN
-    return replace(prediction, label=label, confidence=prediction.confidences[label], detections=())
-
-
 class _BestWindows:
-    """For every clip the window in which some keyword is most probable; the first of equal ones.
-
-    Of recordings that were searched for keywords the one in which silence is least probable.
-    """
+    """For every clip the window in which some keyword is most probable; the first of equal ones."""
 
     def __init__(self, num_clips: int, labels: LabelSet) -> None:
         self._labels = labels
         self.logits = np.zeros((num_clips, len(labels)), dtype=np.float32)
         self.start = np.zeros(num_clips, dtype=np.int64)
         self.length = np.zeros(num_clips, dtype=np.int64)  # samples of the whole recording
-        self.searched = np.zeros(num_clips, dtype=bool)
         self.score = np.full(num_clips, -1.0)
 
     def add(self, owners: np.ndarray, starts: np.ndarray, logits: np.ndarray) -> None:
         """Compare a batch of windows, [B] clip indices, [B] first samples, [B, C], with the best so far."""
         check_logits(logits, self._labels, len(owners))
-        rows = probabilities(logits)
-        score = np.where(self.searched[owners], 1.0 - rows[:, self._labels.index(SILENCE)],
-                         rows[:, :len(self._labels.keywords)].max(axis=1))
+        score = probabilities(logits)[:, :len(self._labels.keywords)].max(axis=1)
         order = np.lexsort((-starts, score))  # the last write of equal owners wins: the best score, the first start
         order = order[score[order] > self.score[owners[order]]]
         chosen = owners[order]

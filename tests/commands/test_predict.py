@@ -594,8 +594,9 @@ def long_ones(tmp_path):
     folder = tmp_path / "long ones"
     folder.mkdir()
     sample = Path("docs/samples/five-words.flac").read_bytes()
-    for name, content in (("a.flac", sample), ("b.wav", b""), ("c.wav", encoded(np.zeros(32000))), ("d, d.flac", sample),
-                          ("e.flac", Path("docs/samples/yes.flac").read_bytes()), ("f.flac", sample)):
+    clip, silence = Path("docs/samples/yes.flac").read_bytes(), encoded(np.zeros(32000))
+    for name, content in (("a.flac", sample), ("b.wav", b""), ("c.wav", silence), ("d, d.flac", sample),
+                          ("e.flac", clip), ("f.flac", sample)):
         (folder / name).write_bytes(content)
     return folder
 
