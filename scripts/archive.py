@@ -17,7 +17,7 @@ from typing import Optional, Sequence
 import kws
 from kws.commands.cli import EXIT_OK, TRAINED, add_verbosity, chosen_model, guard, start_logging
 from kws.errors import ModelError
-from kws.model.folder import CONFIG_FILE, ONNX_FILE, STATE_FILE, WEIGHTS_FILE
+from kws.model.folder import CONFIG_FILE, ONNX_FILE, STATE_FILE, STREAM_FILE, WEIGHTS_FILE
 
 TORCHSERVE = Path(__file__).resolve().parents[1] / "torchserve"
 FILES = (CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE)
@@ -50,7 +50,7 @@ def archive(model: Path, output: Path, version: str) -> Path:
     with tempfile.TemporaryDirectory(dir=output) as scratch:  # the archiver clears $TMPDIR/kws, whatever it is
         content = Path(scratch) / "content"
         shutil.copytree(Path(kws.__file__).parent, content / "kws", ignore=LEFT_OUT)
-        for name in FILES:
+        for name in (*FILES, *([STREAM_FILE] if (model / STREAM_FILE).is_file() else [])):  # not every model has one
             shutil.copy(model / name, content)
         subprocess.run(
             [Path(sys.executable).with_name("torch-model-archiver"), "--model-name", "kws", "--version", version,

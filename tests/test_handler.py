@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -303,6 +304,39 @@ def test_pytorch_may_run_the_model_of_the_archive(unpacked, service, wavs, tmp_p
         assert ours["confidences"] == pytest.approx(theirs["confidences"], abs=1e-4)
 
 
+@pytest.fixture(scope="module")
+def searching(unpacked, tmp_path_factory):
+    """The service around the model that ships, which hears running sound too."""
+    folder = shutil.copytree(unpacked, tmp_path_factory.mktemp("searching") / "model")
+    for name in ("model.onnx", "stream.onnx", "config.json"):
+        shutil.copy(SHIPPED / name, folder)
+    return Service(folder)
+
+
+def test_a_long_recording_is_answered_with_every_keyword_in_it(searching):
+    sample = (ROOT / "docs/samples/five-words.flac").read_bytes()
+    clip = (ROOT / "docs/samples/yes.flac").read_bytes()
+    expected = KeywordSpotter(SHIPPED).stream([soundfile.read(io.BytesIO(sample), dtype="float32")[0]])
+    (_, long), (_, short), (_, strict) = searching(
+        {"body": bytearray(sample)}, {"body": bytearray(clip)}, {"data": bytearray(sample), "threshold": b"0.95"})
+    assert long["detections"] == [found.as_record() for found in expected] != []
+    surest = max(long["detections"], key=lambda found: found["confidence"])
+    assert (long["label"], long["confidence"], long["start_seconds"]) == (
+        surest["word"], surest["confidence"], surest["start_s"])
+    assert short["label"] == "yes" and "detections" not in short
+    assert strict["label"] == "_unknown_" and strict["detections"] == []
+
+
+def test_long_recordings_do_not_make_a_batch_late(searching, noise, wav_bytes):
+    """The longest that is accepted, as many as a batch may hold: well within the time a worker is given."""
+    config = yaml.safe_load((ROOT / "torchserve/model-config.yaml").read_text())
+    longest = bytearray(wav_bytes(noise(0, config["handler"]["limits"]["max_seconds"] - 0.1)))
+    began = time.perf_counter()
+    answers = searching(*[{"body": longest}] * 4)
+    assert {status for status, _ in answers} == {200}
+    assert (time.perf_counter() - began) * config["batchSize"] / 4 < config["responseTimeout"]
+
+
 def test_the_archive_is_whole(unpacked, exported):
     """Without the project: only what was packed, and no library that the service's image lacks."""
     code = ("import sys; sys.path.insert(0, sys.argv[1]); import handler, kws; "
@@ -320,7 +354,7 @@ def test_without_a_trained_model_the_shipped_one_is_packed(tmp_path):
     assert done.returncode == 0 and "models/kws: not trained yet" in done.stderr
     with zipfile.ZipFile(tmp_path / "store/kws.mar") as packed:
         packed.extractall(tmp_path / "unpacked")
-    for name in ("model.onnx", "model.safetensors", "config.json"):
+    for name in ("model.onnx", "stream.onnx", "model.safetensors", "config.json"):
         assert (tmp_path / "unpacked" / name).read_bytes() == (SHIPPED / name).read_bytes()
     state = torch.load(tmp_path / "unpacked/model.pt", weights_only=True)
     expected = load_torch_model(SHIPPED).state_dict()

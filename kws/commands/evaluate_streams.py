@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from kws.commands.cli import EXIT_OK
-from kws.model.folder import SHIPPED_STREAMS, STREAM_FILE
+from kws.model.folder import SHIPPED, STREAM_FILE
 
 _TARGETS = (4.0, 2.0, 1.0, 0.5)  # false accepts an hour that advice is given for
 
@@ -22,8 +22,8 @@ _TARGETS = (4.0, 2.0, 1.0, 0.5)  # false accepts an hour that advice is given fo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("streams", type=Path, help="folder with manifest.csv and events.csv")
-    parser.add_argument("--model", type=Path, default=SHIPPED_STREAMS,
-                        help="exported model folder of kws train-streams (default: the shipped one, kws-8-streams)")
+    parser.add_argument("--model", type=Path, default=SHIPPED,
+                        help="exported model folder with a stream.onnx (default: the shipped one)")
     parser.add_argument("--per-hour", type=float, help="false accepts an hour to choose the threshold for")
     parser.add_argument("--write", action="store_true", help="store that threshold with the model")
     parser.add_argument("--output", type=Path, default=Path("reports/streams"),

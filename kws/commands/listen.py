@@ -19,9 +19,9 @@ from pathlib import Path
 from kws.audio.decode import Limits
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, logger
 from kws.errors import AudioError
-from kws.inference.detector import Detection
+from kws.inference.decision import Detection
 from kws.inference.listening import StreamModel, listen_to
-from kws.model.folder import SHIPPED_STREAMS, STREAM_FILE
+from kws.model.folder import SHIPPED, STREAM_FILE
 
 _STANDARD_INPUT = Path("-")
 _LIMITS = Limits(max_bytes=2**31, max_seconds=4 * 3600.0, max_values=2**31)  # a recording is decoded as a whole: 1 GB
@@ -30,8 +30,8 @@ _LIMITS = Limits(max_bytes=2**31, max_seconds=4 * 3600.0, max_values=2**31)  # a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("recordings", type=Path, nargs="+", metavar="FILE", help="recording, or - for standard input")
-    parser.add_argument("--model", type=Path, default=SHIPPED_STREAMS,
-                        help="exported model folder of kws train-streams (default: the shipped one, kws-8-streams)")
+    parser.add_argument("--model", type=Path, default=SHIPPED,
+                        help="exported model folder with a stream.onnx (default: the shipped one)")
     parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="default: text")
 
 

@@ -3,11 +3,12 @@
   kws predict a.wav recordings/                        prints a line for each
   kws predict recordings/ --output_path preds.csv      writes a table
   kws predict manifest.csv --output_path preds.jsonl --threshold 0.8
+  kws predict meetings/ --output_path preds.csv --detections words.csv
 
 A manifest (.csv, .parquet) has a column path, relative to the manifest, and optionally label, which adds accuracy and
 a confusion matrix to the summary. The table has one row per input, in order: path, label, confidence, a column for
-each label, start_seconds (where the answering window begins in a longer recording), error (why a recording could not
-be used).
+each label, start_seconds (where the answer begins in a recording longer than the window), error (why a recording could
+not be used). A recording longer than the window is searched for keywords; its label is the surest of them.
 
 exit code: 0 every row was labelled, 3 some rows are errors, 2 nothing could be done (the message says why),
            130 interrupted (the same command with --resume continues)
@@ -26,7 +27,7 @@ from kws.inference.batch import label_rows, predict
 from kws.inference.cores import available_cores
 from kws.inference.decision import as_record
 from kws.inference.inputs import Inputs, Row, list_inputs
-from kws.inference.runtime import RUNTIMES, load_runtime
+from kws.inference.runtime import RUNTIMES
 from kws.inference.spotter import Answer, KeywordSpotter
 from kws.inference.table import FORMATS, ResumableTable
 
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", type=Path, nargs="*", metavar="INPUT", help="file, folder or manifest")
     parser.add_argument("--input_path", type=Path, action="append", metavar="IN", help="same as INPUT")
     parser.add_argument("--output_path", type=Path, metavar="OUT", help="the table, replaced (default: the terminal)")
+    parser.add_argument("--detections", type=Path, metavar="CSV",
+                        help="a table of every keyword in recordings longer than the window, beside OUT: path, word, "
+                        "start_s, end_s, time_s, confidence")
     add_model(parser)
     parser.add_argument("--runtime", choices=RUNTIMES,
                         help="default: ONNX Runtime where the model has been exported; torch uses a GPU")
@@ -72,26 +76,38 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("no input; name a file, a folder or a manifest: kws predict recordings/", "no_input")
     _check_output(args, sources)
     listing = list_inputs(*sources)
-    runtime = load_runtime(chosen_model(args.model), args.runtime, threads=1)
-    spotter = KeywordSpotter(runtime)
+    spotter = KeywordSpotter(chosen_model(args.model), runtime=args.runtime, threads=1)
+    if args.detections is not None:
+        spotter.stream([])  # raises ModelError for a model that detects nothing
     if args.output_path is None:
         return _print_rows(spotter, listing, args)
     suffix = args.output_path.suffix.lstrip(".").lower()
     kind = args.format or (suffix if suffix in FORMATS else "csv")
     table = ResumableTable(args.output_path, spotter.labels, kind, args.top_k,
-                           {"version": kws.__version__, "model": runtime.digest, "threshold": args.threshold})
+                           {"version": kws.__version__, "model": spotter.digest, "threshold": args.threshold},
+                           args.detections)
     summary = predict(spotter, listing, table, args.threshold, args.batch_size, args.workers, args.resume)
     print(summary.text())
-    print(f"{args.output_path}: written")
+    for path in filter(None, (args.output_path, args.detections)):
+        print(f"{path}: written")
     return EXIT_SOME_FAILED if summary.errors else EXIT_OK
 
 
 def _check_output(args: argparse.Namespace, sources: Sequence[Path]) -> None:
-    if args.output_path is None:
-        if args.resume or args.format not in (None, "jsonl"):
-            raise DataError("--resume, csv and parquet need a table to write; add --output_path", "no_output")
-    elif args.output_path.exists() and any(source.exists() and args.output_path.samefile(source) for source in sources):
-        raise DataError(f"{args.output_path}: is the input; expected another file to write", "same_file")
+    if args.output_path is None and (args.resume or args.detections or args.format not in (None, "jsonl")):
+        raise DataError("--resume, --detections, csv and parquet need a table to write; add --output_path", "no_output")
+    if args.detections is not None and args.detections.suffix.lower() != ".csv":
+        raise DataError(f"{args.detections}: the table of detections is CSV; expected a name that ends with .csv",
+                        "not_csv")
+    taken = list(sources)
+    for path in filter(None, (args.output_path, args.detections)):
+        if any(_is_same(path, other) for other in taken):
+            raise DataError(f"{path}: is the input, or another table; expected another file to write", "same_file")
+        taken.append(path)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve() or path.exists() and other.exists() and path.samefile(other)
 
 
 def _print_rows(spotter: KeywordSpotter, listing: Inputs, args: argparse.Namespace) -> int:

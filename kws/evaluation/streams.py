@@ -13,7 +13,7 @@ from typing import Any, Iterable, Iterator, Sequence
 import pandas as pd
 from scipy import stats
 
-from kws.inference.detector import Detection
+from kws.inference.decision import Detection
 from kws.errors import DataError
 from kws.model.labels import UNKNOWN
 

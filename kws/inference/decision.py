@@ -1,8 +1,8 @@
 """From logits to an answer: the only place that decides."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Optional
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional
 
 import numpy as np
 
@@ -11,15 +11,43 @@ from kws.model.labels import UNKNOWN, LabelSet
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """The answer for one clip.
+class Detection:
+    """A word that was heard in running sound; times in seconds from its start.
 
     Args:
-        label: the most probable label, or `_unknown_` where a keyword stays below the threshold.
+        word: the keyword.
+        start_seconds: where the word begins, about.
+        end_seconds: where it ends, about.
+        time_seconds: of the last sample that was needed to know.
+        confidence: 0..1, the smoothed probability then.
+        confidences: of every label, likewise; they sum to 1.
+    """
+
+    word: str
+    start_seconds: float
+    end_seconds: float
+    time_seconds: float
+    confidence: float
+    confidences: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def as_record(self) -> dict[str, Any]:
+        """Put it into the shape that programs get it in (JSON lines, HTTP, tables)."""
+        return {"word": self.word, "start_s": round(self.start_seconds, 3), "end_s": round(self.end_seconds, 3),
+                "time_s": round(self.time_seconds, 3), "confidence": self.confidence}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one clip or recording.
+
+    Args:
+        label: the most probable label, or `_unknown_` where a keyword stays below the threshold; of a recording that
+            was searched for keywords the surest of them, or `_unknown_` or `_silence_` where none was found.
         confidence: 0..1, the probability of `label`.
         confidences: the probability of every label, in the model's order; they sum to 1.
-        start_seconds: where in the recording the window begins that was answered for.
+        start_seconds: where in the recording the window, or the keyword, begins that was answered for.
         seconds: length of the recording, as decoded.
+        detections: every keyword of a recording that was searched, by time; None of one that is a clip.
     """
 
     label: str
@@ -27,6 +55,7 @@ class Prediction:
     confidences: dict[str, float]
     start_seconds: float = 0.0
     seconds: float = 0.0
+    detections: Optional[tuple[Detection, ...]] = None
 
 
 def _most_confident(confidences: dict[str, float], top_k: Optional[int] = None) -> dict[str, float]:
@@ -38,8 +67,11 @@ def _most_confident(confidences: dict[str, float], top_k: Optional[int] = None) 
 
 def as_record(prediction: Prediction, top_k: Optional[int] = None) -> dict[str, Any]:
     """Put a prediction into the shape that programs get it in (JSON lines, HTTP)."""
-    return {"label": prediction.label, "confidence": prediction.confidence,
-            "confidences": _most_confident(prediction.confidences, top_k), "start_seconds": prediction.start_seconds}
+    record = {"label": prediction.label, "confidence": prediction.confidence,
+              "confidences": _most_confident(prediction.confidences, top_k), "start_seconds": prediction.start_seconds}
+    if prediction.detections is not None:
+        record["detections"] = [detection.as_record() for detection in prediction.detections]
+    return record
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

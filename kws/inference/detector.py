@@ -7,34 +7,15 @@ ICASSP 2014, for words of one part.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
 import numpy as np
 
-from kws.model.labels import LabelSet
-from kws.inference.decision import check_logits, probabilities
+from kws.inference.decision import Detection, check_logits, probabilities
+from kws.model.labels import SILENCE, LabelSet
 
 _LEAST = 1e-9  # of a probability and of what it lacks to 1: log-odds lie within +-20.7
-
-
-@dataclass(frozen=True)
-class Detection:
-    """A word that was heard in running sound; times in seconds from its start.
-
-    Args:
-        word: the keyword.
-        start_seconds: where the word begins, about.
-        end_seconds: where it ends, about.
-        time_seconds: of the last sample that was needed to know.
-        confidence: 0..1, the smoothed probability then.
-    """
-
-    word: str
-    start_seconds: float
-    end_seconds: float
-    time_seconds: float
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +49,12 @@ class DetectorSettings:
             if not math.isfinite(value):
                 raise ValueError(f"{word}: found {value!r}; expected a finite threshold")
 
+    def at_least(self, confidence: float) -> DetectorSettings:
+        """Make the rule stricter where a keyword would count with less confidence, 0..1, than this."""
+        least = math.log(max(confidence, _LEAST)) - math.log(max(1 - confidence, _LEAST))
+        return replace(self, threshold=max(self.threshold, least),
+                       thresholds={word: max(value, least) for word, value in self.thresholds.items()})
+
 
 class Detector:
     """Turns logits per frame into detections: one frame at a time or many, with the same result.
@@ -90,7 +77,8 @@ class Detector:
     def reset(self) -> None:
         """Forget what was heard; the next row of logits is the first one."""
         self._frames = 0
-        self._recent = np.zeros((self._window - 1, len(self._labels.keywords)))
+        self._recent = np.zeros((self._window - 1, len(self._labels)))
+        self._recent[:, self._labels.index(SILENCE)] = 1.0  # before the first frame nothing was said
         self._silent_until = np.zeros(len(self._labels.keywords), dtype=np.int64)  # first frame that may count again
         self._released = np.ones(len(self._labels.keywords), dtype=bool)  # its score was below since its last event
 
@@ -101,28 +89,28 @@ class Detector:
             ModelError: "bad_logits" if the shape does not fit the labels or a logit is NaN or infinite.
         """
         check_logits(logits, self._labels)
-        scores = self.scores(logits)
+        confidences = self._smoothed(logits)
+        scores = _log_odds(confidences[:, :len(self._labels.keywords)])
         above = scores >= self._thresholds
         detections, done = [], 0
         for row in np.flatnonzero(above.any(axis=1)).tolist():  # few
             self._released |= ~above[done:row + 1].all(axis=0)
             done = row + 1
-            detections += self._decide(self._frames + row, scores[row], above[row])
+            detections += self._decide(self._frames + row, confidences[row], scores[row], above[row])
         self._released |= ~above[done:].all(axis=0)
         self._frames += len(logits)
         return detections
 
-    def scores(self, logits: np.ndarray) -> np.ndarray:
-        """Smooth the next rows of logits: [n, C] -> [n, K], log-odds of every keyword."""
+    def _smoothed(self, logits: np.ndarray) -> np.ndarray:
+        """Average the next rows with those before each: [n, C] logits -> [n, C] probabilities."""
         count = len(logits)
-        known = np.concatenate([self._recent, probabilities(logits)[:, :len(self._labels.keywords)]])
+        known = np.concatenate([self._recent, probabilities(logits)])
         self._recent = known[count:]
-        # In this order for every chunking; before the first frame nothing was said.
+        # In this order for every chunking.
         total = sum((known[first:first + count] for first in range(self._window)), np.zeros((count, 1)))
-        means = np.clip(total / self._window, _LEAST, 1 - _LEAST)
-        return np.log(means) - np.log1p(-means)
+        return total / self._window
 
-    def _decide(self, frame: int, scores: np.ndarray, above: np.ndarray) -> list[Detection]:
+    def _decide(self, frame: int, confidences: np.ndarray, scores: np.ndarray, above: np.ndarray) -> list[Detection]:
         """Report the word that is furthest above its threshold, if it may be reported now."""
         free = above & self._released & (frame >= self._silent_until)
         if not free.any():
@@ -134,12 +122,18 @@ class Detector:
         self._silent_until[word] = max(other, frame + self._frames_of(settings.refractory_seconds))
         self._released[word] = False
         time = self._first_seconds + frame * self._frame_seconds
-        confidence = 1 / (1 + math.exp(-scores[word]))
         end = max(time - settings.smoothing_seconds / 2, 0.0)
-        return [Detection(self._labels.keywords[word], max(end - settings.word_seconds, 0.0), end, time, confidence)]
+        of_labels = dict(zip(self._labels, confidences.tolist()))
+        name = self._labels.keywords[word]
+        return [Detection(name, max(end - settings.word_seconds, 0.0), end, time, of_labels[name], of_labels)]
 
     def _frames_of(self, seconds: float, least: int = 0) -> int:
         return max(round(seconds / self._frame_seconds), least)
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probability, _LEAST, 1 - _LEAST)
+    return np.log(clipped) - np.log1p(-clipped)
 
 
 def settings_from(document: Mapping[str, Any]) -> DetectorSettings:

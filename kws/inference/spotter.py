@@ -1,8 +1,10 @@
 """From recordings to answers: the only place that joins decode, window, runtime and decide."""
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Iterable, Iterator, Optional, Sequence, Union
@@ -11,12 +13,12 @@ import numpy as np
 
 from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode, hear, samples_of
 from kws.errors import AudioError, ModelError
-from kws.inference.decision import Prediction, check_logits, decide, probabilities
-from kws.inference.detector import Detection, DetectorSettings
+from kws.inference.decision import Detection, Prediction, check_logits, decide, probabilities
+from kws.inference.detector import DetectorSettings
 from kws.inference.listening import StreamModel, listen
 from kws.inference.runtime import Runtime, load_runtime
-from kws.model.folder import SHIPPED, SHIPPED_STREAMS, STREAM_FILE
-from kws.model.labels import LabelSet
+from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.model.labels import SILENCE, UNKNOWN, LabelSet
 from kws.model.window import pad_or_crop, window_starts
 
 # Windows of one call: enough to amortise it, few enough for the processor's caches (measured).
@@ -33,8 +35,12 @@ class KeywordSpotter:
         spotter("a.wav").label                  # one: a Prediction, or an AudioError is raised
         spotter(["a.wav", wav_bytes, array])    # several: a Prediction or an AudioError for each, in order
 
-    A recording longer than the model's window is split into overlapping windows, half a window apart; the one in which
-    some keyword is most probable gives the answer, and `start_seconds` says where it begins. A shorter one is centred.
+    A recording that is not longer than the model's window is centred in it. A longer one is searched for keywords by
+    the detector of `stream`: `detections` of its answer are all of them, `label` and `start_seconds` those of the
+    surest. Where there is none the label is `_silence_` if every window of the recording is, else `_unknown_`.
+
+    A model without stream.onnx splits a longer recording into windows that overlap by half; the one in which some
+    keyword is most probable gives the answer, and `start_seconds` says where it begins.
 
     Args:
         model: model folder, ONNX file of one, or a loaded runtime; None: the one that ships with the package.
@@ -48,14 +54,12 @@ class KeywordSpotter:
 
     def __init__(self, model: Optional[Union[str, os.PathLike[str], Runtime]] = None, *,
                  runtime: Optional[str] = None, threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
-        self._folder = SHIPPED_STREAMS if model is None else None  # of the model for running sound
         model = SHIPPED if model is None else model
-        is_path = isinstance(model, (str, os.PathLike))
-        self._runtime: Runtime = load_runtime(Path(model), runtime, threads) if is_path else model  # type: ignore
-        if is_path and self._folder is None and Path(model).is_dir():  # type: ignore[arg-type]
-            self._folder = Path(model)  # type: ignore[arg-type]
+        path = Path(model) if isinstance(model, (str, os.PathLike)) else None
+        self._runtime: Runtime = load_runtime(path, runtime, threads) if path is not None else model  # type: ignore
+        stream = path / STREAM_FILE if path is not None else None
+        self._stream_path = stream if stream is not None and stream.is_file() else None
         self._limits = limits
-        self._stream_model: Optional[StreamModel] = None
 
     @property
     def labels(self) -> LabelSet:
@@ -66,6 +70,26 @@ class KeywordSpotter:
     def sample_rate(self) -> int:
         """Hz, of arrays given to it."""
         return self._runtime.sample_rate
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides the answers: two spotters of one digest are the same."""
+        if self._stream_path is None:
+            return self._runtime.digest
+        return f"{self._runtime.digest}, stream {hashlib.sha256(self._stream_path.read_bytes()).hexdigest()[:16]}"
+
+    @cached_property
+    def _stream_model(self) -> Optional[StreamModel]:
+        """The model for running sound, loaded when it is first needed; None: the folder has none."""
+        path = self._stream_path
+        if path is None:
+            return None
+        model = StreamModel(path)
+        if (model.labels, model.sample_rate) != (self.labels, self.sample_rate):
+            raise ModelError(f"{path}: knows {' '.join(model.labels)} at {model.sample_rate:,} Hz, the model of clips "
+                             f"beside it {' '.join(self.labels)} at {self.sample_rate:,} Hz; export the folder again",
+                             "other_model")
+        return model
 
     def __call__(self, clips: Union[Clip, Sequence[Clip]],
                  threshold: float = 0.0) -> Union[Prediction, list[Answer]]:
@@ -97,7 +121,7 @@ class KeywordSpotter:
         """
         answers: list[Optional[Answer]] = [None] * len(clips)
         best = _BestWindows(len(clips), self.labels)
-        windows = self._windows(clips, names, answers, best)
+        windows = self._windows(clips, names, threshold, answers, best)
         while batch := list(islice(windows, BATCH_SIZE)):
             owners, starts, waveforms = zip(*batch)
             best.add(np.array(owners), np.array(starts), self._runtime.logits(np.stack(waveforms)))
@@ -117,13 +141,9 @@ class KeywordSpotter:
             ModelError: "no_model" if the model was not trained for running sound.
             ValueError: if a chunk has another shape or type.
         """
-        if self._folder is None:
-            raise ModelError("this model was not loaded from a model folder; running sound needs one", "no_model")
-        if not (self._folder / STREAM_FILE).is_file():
-            raise ModelError(f"{self._folder}: no {STREAM_FILE}, a model of clips only; `kws train-streams`, then "
-                             "`kws export`, make one for running sound", "no_model")
         if self._stream_model is None:
-            self._stream_model = StreamModel(self._folder / STREAM_FILE)
+            raise ModelError(f"a model of clips only; running sound needs a model folder with {STREAM_FILE}: "
+                             "`kws train-streams`, then `kws export`, make it", "no_model")
         return listen(self._stream_model, chunks, settings)
 
     def window(self, clip: Clip, start_seconds: float = 0.0) -> np.ndarray:
@@ -136,9 +156,12 @@ class KeywordSpotter:
         start = round(start_seconds * self.sample_rate)
         return pad_or_crop(waveform[start:start + size], size)
 
-    def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]], answers: list[Optional[Answer]],
-                 best: _BestWindows) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Yield (index of the clip, first sample, [T]) of every window; put errors and lengths where they belong."""
+    def _windows(self, clips: Sequence[Clip], names: Optional[Sequence[str]], threshold: float,
+                 answers: list[Optional[Answer]], best: _BestWindows) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (index of the clip, first sample, [T]) of every window; put errors and lengths where they belong.
+
+        Recordings that are searched for keywords are answered at once.
+        """
         size = self._runtime.num_samples
         for index, clip in enumerate(clips):
             try:
@@ -146,9 +169,40 @@ class KeywordSpotter:
             except AudioError as error:
                 answers[index] = error
                 continue
+            if len(waveform) > size and self._stream_model is not None:
+                answers[index] = self._search(self._stream_model, waveform, threshold)
+                continue
             best.length[index] = len(waveform)
             for start in window_starts(len(waveform), size):
                 yield index, start, pad_or_crop(waveform[start:start + size], size)
+
+    def _search(self, model: StreamModel, waveform: np.ndarray, threshold: float) -> Prediction:
+        """Answer for a recording [T] by the surest keyword in it; where there is none, whether it is silence."""
+        seconds = len(waveform) / self.sample_rate
+        detections = tuple(listen(model, [waveform], model.settings.at_least(threshold)))
+        if detections:
+            surest = max(detections, key=lambda detection: detection.confidence)
+            return Prediction(surest.word, surest.confidence, dict(surest.confidences), round(surest.start_seconds, 3),
+                              seconds, detections)
+        start, logits = self._first_sound(waveform)
+        prediction, = decide(logits[None], self.labels, threshold)
+        label = SILENCE if prediction.label == SILENCE else UNKNOWN
+        return Prediction(label, prediction.confidences[label], prediction.confidences, start / self.sample_rate,
+                          seconds, detections)
+
+    def _first_sound(self, waveform: np.ndarray) -> tuple[int, np.ndarray]:
+        """Return start and logits [C] of the first window that is not silence; of the first one where all are."""
+        size, heard = self._runtime.num_samples, []
+        starts = window_starts(len(waveform), size)
+        for first in range(0, len(starts), BATCH_SIZE):  # in speech the first windows tell
+            batch = starts[first:first + BATCH_SIZE]
+            logits = self._runtime.logits(np.stack([waveform[start:start + size] for start in batch]))
+            check_logits(logits, self.labels, len(batch))
+            sound = np.flatnonzero(logits.argmax(axis=1) != self.labels.index(SILENCE))
+            if len(sound):
+                return batch[sound[0]], logits[sound[0]]
+            heard.append(logits[0])
+        return starts[0], heard[0]
 
     def _waveform(self, clip: Clip, name: str) -> np.ndarray:
         if isinstance(clip, (bytes, bytearray, memoryview, str, os.PathLike)):

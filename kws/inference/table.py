@@ -1,9 +1,9 @@
 """Resumable output table: rows go to NAME.part, renamed when complete.
 
 `NAME.part` is a CSV file. The first line of `NAME.part.json` says what the rows belong to (program, model, labels,
-threshold, ...); then comes a line per row with size and time of the recording. Rows count only if they have such a
-line, and only for the same model, settings and recordings. The file is locked while a prediction runs, and removed at
-the end.
+threshold, ...); then comes a line per row with size and time of the recording, and the bytes of the table of detections
+up to there if one is written. Rows count only if they have such a line, and only for the same model, settings and
+recordings. The file is locked while a prediction runs, and removed at the end.
 
 Columns are path, label, confidence, one for each label, start_seconds, error. A label with the name of
 another column gets the column `label:NAME`. Cells are not altered, so that a table can be used as a manifest: a
@@ -24,6 +24,7 @@ from kws.errors import AudioError, DataError
 from kws.files.atomic import atomic_file, flush
 from kws.files.locks import open_alone
 from kws.inference.decision import as_record
+from kws.inference.detection_table import DetectionTable
 from kws.inference.inputs import Row, import_parquet
 from kws.inference.spotter import Answer
 from kws.model.labels import LabelSet
@@ -33,6 +34,7 @@ _PROGRAM, _VERSION = "kws.predict", 1  # of the table; the package's is named be
 _TEXTS = ("path", "label", "error")
 _OURS = (*_TEXTS, "confidence", "start_seconds")
 _NO_FILE = "-"
+_SEPARATOR = ", detections to "  # between the stamp of a recording and the bytes of the table of detections
 # File names are bytes on Linux: what is not UTF-8 in them comes back as it was.
 _TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 _PARQUET_ROWS = 65536
@@ -47,6 +49,7 @@ class ResumableTable:
         kind: "csv", "jsonl" or "parquet".
         top_k: labels whose confidence is kept, the most probable; None: all.
         settings: what else decides the rows, such as the model and the threshold; words and numbers.
+        detections: of the table of detections, if one is to be written.
 
     Raises:
         DataError: "no_parquet"; when entered, "not_a_table" if `NAME.part` is somebody else's, "in_use" if another
@@ -54,7 +57,7 @@ class ResumableTable:
     """
 
     def __init__(self, path: Path, labels: LabelSet, kind: str = "csv", top_k: Optional[int] = None,
-                 settings: Optional[Mapping[str, object]] = None) -> None:
+                 settings: Optional[Mapping[str, object]] = None, detections: Optional[Path] = None) -> None:
         self.path, self._labels, self._kind, self._top_k = path, labels, kind, top_k
         self.part = path.with_name(f"{path.name}.part")
         self._side = path.with_name(f"{path.name}.part.json")
@@ -62,6 +65,9 @@ class ResumableTable:
         self._columns = ["path", "label", "confidence", *self._label_columns, "start_seconds", "error"]
         self._belongs_to = {"program": _PROGRAM, "format": _VERSION,
                             "labels": list(labels), "top_k": top_k, **(settings or {})}
+        self._detections = None if detections is None else DetectionTable(detections)
+        if detections is not None:
+            self._belongs_to["detections"] = str(detections)
         self._lock: Optional[TextIO] = None
         if kind == "parquet":
             import_parquet(path)
@@ -81,10 +87,21 @@ class ResumableTable:
         except PermissionError as error:  # what everybody meets who mounts a folder into a container
             raise PermissionError(error.errno, f"{error.strerror}; in a container, run it as the owner of the folder: "
                                   "docker run --user \"$(id -u):$(id -g)\"", error.filename) from None
+        if self._detections is not None:
+            try:
+                self._detections.__enter__()
+            except BaseException:
+                self._release()
+                raise
         return self
 
     def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException],
                  traceback: Optional[TracebackType]) -> None:
+        if self._detections is not None:
+            self._detections.__exit__(kind, error, traceback)
+        self._release()
+
+    def _release(self) -> None:
         if not self.part.exists():  # finished, or never begun
             self._side.unlink(missing_ok=True)
         with suppress(OSError):  # of a full disk, which was told
@@ -102,6 +119,8 @@ class ResumableTable:
         self._side_file.truncate(0)
         self._side_file.write(json.dumps(self._belongs_to, ensure_ascii=False) + "\n")
         self._side_file.flush()
+        if self._detections is not None:
+            self._detections.start()
         with open(self.part, "w", **_TEXT) as file:
             csv.writer(file).writerow(self._columns)
 
@@ -117,18 +136,24 @@ class ResumableTable:
         with open(self._side, "rb") as side:
             first = side.readline()
             self._check_belongs(first)
-            vouched = len(first)
+            vouched, found = len(first), 0
             with atomic_file(self.part) as kept, open(kept, "w", **_TEXT) as file:
                 writer = csv.DictWriter(file, self._columns)
                 writer.writeheader()
-                for row, done, stamp in zip(rows, self._complete_rows(), side):
-                    if not stamp.endswith(b"\n"):  # cut off
+                for row, done, line in zip(rows, self._complete_rows(), side):
+                    stamp, _, end = line.decode().partition(_SEPARATOR)
+                    if not line.endswith(b"\n") or self._lacks_detections(end):  # cut off
                         break
-                    self._check_row(row, done["path"], stamp.decode().rstrip())
-                    vouched += len(stamp)
+                    self._check_row(row, done["path"], stamp.rstrip())
+                    vouched, found = vouched + len(line), int(end or 0)
                     writer.writerow(done)
                     yield done
+                if self._detections is not None:
+                    self._detections.keep(found)
                 self._side_file.truncate(vouched)  # before the rows: it may vouch for fewer, never for others
+
+    def _lacks_detections(self, end: str) -> bool:
+        return self._detections is not None and int(end or 0) > self._detections.size
 
     def _check_belongs(self, line: bytes) -> None:
         try:
@@ -180,10 +205,14 @@ class ResumableTable:
         Raises:
             OSError: if the disk is full; what is there can be resumed.
         """
+        stamps = list(map(_stamp, rows))
         try:
+            if self._detections is not None:
+                ends = self._detections.write(rows, answers)
+                stamps = [f"{stamp}{_SEPARATOR}{end}" for stamp, end in zip(stamps, ends)]
             with open(self.part, "a", **_TEXT) as file:
                 csv.writer(file).writerows(self._cells(row, answer) for row, answer in zip(rows, answers))
-            self._side_file.writelines(f"{_stamp(row)}\n" for row in rows)
+            self._side_file.writelines(f"{stamp}\n" for stamp in stamps)
             self._side_file.flush()
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}; --resume goes on from here", str(self.part)) from error
@@ -198,6 +227,8 @@ class ResumableTable:
 
     def finish(self) -> None:
         """Give the complete table its name, in the format that was asked for."""
+        if self._detections is not None:
+            self._detections.finish()
         if self._kind == "csv":
             flush(self.part)
             os.replace(self.part, self.path)

@@ -13,7 +13,7 @@ from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED
 from kws.errors import ModelError
 from kws.inference.listening import StreamModel, listen_to
-from kws.model.folder import SHIPPED, SHIPPED_STREAMS, STREAM_FILE
+from kws.model.folder import SHIPPED, STREAM_FILE
 
 SAMPLE = Path("docs/samples/five-words.flac")
 
@@ -40,14 +40,14 @@ def test_a_bad_recording_does_not_stop_the_others(capsys, tmp_path):
     assert first["error"].startswith("not_found: ") and len(others) == 3
 
 
-def test_a_model_for_clips_is_refused(capsys):
-    assert main(["listen", str(SAMPLE), "--model", str(SHIPPED)]) == EXIT_BAD_INPUT
+def test_a_model_for_clips_is_refused(capsys, exported):
+    assert main(["listen", str(SAMPLE), "--model", str(exported)]) == EXIT_BAD_INPUT
     assert STREAM_FILE in capsys.readouterr().err
 
 
-def test_the_shipped_spotter_streams_as_the_command_does():
-    expected = list(listen_to(StreamModel(SHIPPED_STREAMS / STREAM_FILE), SAMPLE))
+def test_the_shipped_spotter_streams_as_the_command_does(exported):
+    expected = list(listen_to(StreamModel(SHIPPED / STREAM_FILE), SAMPLE))
     spotter = KeywordSpotter()
     assert list(spotter.stream([soundfile.read(SAMPLE, dtype="float32")[0]])) == expected != []
     with pytest.raises(ModelError, match="train-streams"):
-        KeywordSpotter(SHIPPED).stream([])
+        KeywordSpotter(exported).stream([])

@@ -28,6 +28,7 @@ from kws.inference.inputs import list_inputs
 from kws.inference.runtime import load_runtime
 from kws.inference.summary import Summary
 from kws.inference.table import ResumableTable
+from kws.model.folder import SHIPPED, STREAM_FILE
 from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model
 
@@ -585,3 +586,127 @@ def test_without_a_table_rows_are_printed(exported, clips, tmp_path, capsys):
 def test_what_cannot_be_predicted_or_printed_is_one_line(arguments, told, capsys):
     assert main(["predict", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.fixture
+def long_ones(tmp_path):
+    """A folder of recordings longer than the window, a clip, and something that is no recording."""
+    folder = tmp_path / "long ones"
+    folder.mkdir()
+    sample = Path("docs/samples/five-words.flac").read_bytes()
+    clip, silence = Path("docs/samples/yes.flac").read_bytes(), encoded(np.zeros(32000))
+    for name, content in (("a.flac", sample), ("b.wav", b""), ("c.wav", silence), ("d, d.flac", sample),
+                          ("e.flac", clip), ("f.flac", sample)):
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def predict_long(folder, *options, model=SHIPPED):
+    return main(["predict", str(folder), "--model", str(model), *map(str, options)])
+
+
+def test_every_keyword_of_long_recordings_is_in_a_table_of_its_own(long_ones, tmp_path, capsys):
+    out, words = tmp_path / "p.csv", tmp_path / "words.csv"
+    assert predict_long(long_ones, "--output_path", out, "--detections", words) == 3
+    assert f"{words}: written" in capsys.readouterr().out
+    answer = KeywordSpotter(SHIPPED, threads=1)(long_ones / "a.flac")
+    expected = [{**{name: str(value) for name, value in found.as_record().items()},
+                 "confidence": f"{found.confidence:.6f}"} for found in answer.detections]
+    assert rows_of(words) == [{"path": name, **row} for name in ("a.flac", "d, d.flac", "f.flac") for row in expected]
+    assert len(expected) >= 2
+    rows = {row["path"]: row for row in rows_of(out)}
+    assert rows["a.flac"]["label"] == answer.label and float(rows["a.flac"]["start_seconds"]) == answer.start_seconds
+    assert rows["c.wav"]["label"] == "_silence_" and rows["e.flac"]["label"] == "yes" and rows["b.wav"]["error"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["long ones", "p.csv", "words.csv"]
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2, 4])
+@pytest.mark.parametrize("tail", [b"", b"e.flac,yes,0.1,0.5,"])
+def test_both_tables_are_resumed(long_ones, tmp_path, monkeypatch, batches, tail):
+    options = ["--output_path", tmp_path / "p.csv", "--detections", tmp_path / "words.csv", "--batch_size", 1]
+    assert predict_long(long_ones, *options) == 3
+    expected = kept(tmp_path)
+    for name in expected:
+        (tmp_path / name).unlink()
+    classify, calls = KeywordSpotter.classify, []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > batches:
+            raise KeyboardInterrupt
+        return classify(*args, **kwargs)
+    with monkeypatch.context() as patch:
+        patch.setattr(KeywordSpotter, "classify", interrupted)
+        assert predict_long(long_ones, *options, "--workers", 1) == 130
+    with open(tmp_path / "words.csv.part", "ab") as file:
+        file.write(tail)
+    assert not (tmp_path / "words.csv").exists()
+    assert predict_long(long_ones, *options, "--resume") == 3
+    assert kept(tmp_path) == expected
+
+
+def test_detections_that_were_lost_are_found_again(long_ones, tmp_path, monkeypatch):
+    options = ["--output_path", tmp_path / "p.csv", "--detections", tmp_path / "words.csv"]
+    assert predict_long(long_ones, *options) == 3
+    expected = kept(tmp_path)
+    finish = ResumableTable.finish
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableTable, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert predict_long(long_ones, *options) == 130
+    assert ResumableTable.finish is finish
+    os.truncate(tmp_path / "words.csv.part", 100)
+    assert predict_long(long_ones, *options, "--resume") == 3 and kept(tmp_path) == expected
+
+
+def test_a_table_of_detections_belongs_to_its_prediction(long_ones, tmp_path, monkeypatch, capsys):
+    options = ["--output_path", tmp_path / "p.csv"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableTable, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert predict_long(long_ones, *options, "--detections", tmp_path / "words.csv") == 130
+    before = kept(tmp_path)
+    for other in ([], ["--detections", tmp_path / "other.csv"]):
+        assert predict_long(long_ones, *options, *other, "--resume") == 2
+        assert "begun with detections" in capsys.readouterr().err and kept(tmp_path) == before
+
+
+def test_another_model_for_running_sound_does_not_resume(long_ones, tmp_path, monkeypatch, capsys):
+    model = shutil.copytree(SHIPPED, tmp_path / "model")
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableTable, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert predict_long(long_ones, "--output_path", tmp_path / "p.csv", model=model) == 130
+    proto = onnx.load(model / STREAM_FILE)
+    onnx.helper.set_model_props(proto, {entry.key: entry.value.replace("0.6", "0.7") for entry in proto.metadata_props})
+    onnx.save(proto, model / STREAM_FILE)
+    assert predict_long(long_ones, "--output_path", tmp_path / "p.csv", "--resume", model=model) == 2
+    assert "begun with model onnx " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options, told", [
+    (["--detections", "d.csv"], "add --output_path"), (["--output_path", "p.csv", "--detections", "d.jsonl"], ".csv"),
+    (["--output_path", "p.csv", "--detections", "p.csv"], "another file"),
+    (["--output_path", "p.csv", "--detections", "in/a.csv"], "is the input")])
+def test_a_table_of_detections_that_cannot_be_is_refused(tmp_path, monkeypatch, capsys, options, told):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text("path\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "in/a.csv", *options]) == 2
+    assert told in capsys.readouterr().err and os.listdir(tmp_path) == ["in"]
+
+
+def test_a_model_of_clips_only_detects_nothing(run, clips, tmp_path, capsys):
+    assert run(clips, tmp_path / "p.csv", "--detections", tmp_path / "words.csv") == 2
+    assert "stream.onnx" in capsys.readouterr().err and os.listdir(tmp_path) == ["clips"]
+
+
+def test_what_is_no_table_of_detections_is_left_alone(long_ones, tmp_path, capsys):
+    (tmp_path / "words.csv.part").write_text("my own words")
+    assert predict_long(long_ones, "--output_path", tmp_path / "p.csv", "--detections", tmp_path / "words.csv") == 2
+    assert "words.csv.part" in capsys.readouterr().err
+    assert kept(tmp_path) == {"words.csv.part": b"my own words"}
+
+
+def test_long_recordings_are_told_on_the_terminal(long_ones, capsys):
+    assert predict_long(long_ones, "--format", "jsonl") == 3
+    rows = {row["path"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert [found["word"] for found in rows["a.flac"]["detections"]] and rows["c.wav"]["detections"] == []
+    assert "detections" not in rows["e.flac"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kws.inference.detector import Detection
+from kws.inference.decision import Detection
 from kws.errors import DataError
 from kws.evaluation.streams import Event, match, poisson_interval, read_streams
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.inference.detector import Detection, Detector, DetectorSettings, settings_from
+from kws.inference.decision import Detection
+from kws.inference.detector import Detector, DetectorSettings, settings_from
 from kws.errors import ModelError
 from kws.model.labels import LabelSet
 

@@ -1,6 +1,7 @@
 """Sound in, detections out: the same in any pieces, nothing from what is no word, no growth."""
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.inference.detector import Detection, DetectorSettings
+from kws.inference.decision import Detection
+from kws.inference.detector import DetectorSettings
 from kws.errors import ModelError
 from kws.export.to_stream import write_stream_onnx
+from kws.audio.decode import decode
 from kws.inference.spotter import KeywordSpotter
 from kws.inference.listening import Listener, StreamModel, listen
 from kws.model.folder import ONNX_FILE, SHIPPED, STREAM_FILE
@@ -25,6 +28,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> StreamModel:
     path = tmp_path_factory.mktemp("stream") / STREAM_FILE
     write_stream_onnx(load_torch_model(SHIPPED), path)
     return StreamModel(path)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> StreamModel:
+    return StreamModel(SHIPPED / STREAM_FILE)
+
+
+@pytest.fixture(scope="module")
+def spoken() -> np.ndarray:
+    return decode(Path(__file__).resolve().parents[2] / "docs/samples/five-words.flac", RATE)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +58,27 @@ def whole(model: StreamModel, sound: np.ndarray) -> list[Detection]:
 @given(cuts=st.lists(st.integers(0, 96_000), max_size=30))
 def test_the_pieces_do_not_matter(model: StreamModel, sound: np.ndarray, whole: list[Detection], cuts: list[int]):
     assert list(listen(model, np.split(sound, sorted(cuts)), EAGER)) == whole
+
+
+@settings(deadline=None, max_examples=5)
+@given(sizes=st.lists(st.integers(1, 160_000), min_size=1, max_size=40))
+def test_words_are_the_same_in_any_pieces(shipped: StreamModel, spoken: np.ndarray, sizes: list[int]):
+    pieces = np.split(spoken, np.cumsum(sizes).clip(max=len(spoken)))
+    expected = list(listen(shipped, [spoken]))
+    found = list(listen(shipped, pieces))
+    assert found == expected != [] and [item.confidences for item in found] == [item.confidences for item in expected]
+
+
+def test_few_rows_a_call_are_the_same_as_many(shipped: StreamModel, sound: np.ndarray):
+    """What pieces of any size rest on, to the last bit."""
+    outputs = []
+    for rows in (5, 10, 45, 200):
+        state, found, size = np.zeros((1, shipped.state_size), np.float32), [], rows * shipped.step_samples
+        for start in range(0, 200 * shipped.step_samples, size):
+            logits, state = shipped.step(sound[None, start:min(start + size, 200 * shipped.step_samples)], state)
+            found.append(logits)
+        outputs.append(np.concatenate(found))
+    assert all(np.array_equal(found, outputs[0]) for found in outputs)
 
 
 def test_sample_by_sample_is_the_same(model: StreamModel, sound: np.ndarray):
@@ -113,3 +147,41 @@ def test_a_spotter_of_a_single_file_cannot_stream():
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ModelError, match="no such file"):
         StreamModel(tmp_path / STREAM_FILE)
+
+
+TIMES = np.arange(6 * RATE) / RATE
+NO_WORDS = {"silence": 0 * TIMES, "DC": 0 * TIMES + 0.5, "a step": np.where(TIMES < 3, -0.5, 0.5),
+            "a hum": 0.3 * np.sin(2 * np.pi * 50 * TIMES), "a loud hum": 4 * np.sin(2 * np.pi * 50 * TIMES),
+            "clipping": np.sign(np.sin(2 * np.pi * 440 * TIMES)), "NaN": 0 * TIMES + np.nan,
+            "some NaN": np.where(TIMES % 0.7 < 0.1, np.nan, 0.1 * np.sin(2 * np.pi * 300 * TIMES)),
+            "noise": np.random.default_rng(0).normal(0, 0.1, len(TIMES)),
+            "clipped noise": np.random.default_rng(1).normal(0, 3.0, len(TIMES)),
+            "noise that starts": np.random.default_rng(2).normal(0, 0.1, len(TIMES)) * (TIMES % 2 > 1)}
+
+
+@pytest.mark.parametrize("name", NO_WORDS)
+def test_the_shipped_model_hears_no_word_in_what_is_none(shipped: StreamModel, name: str):
+    assert list(listen(shipped, [NO_WORDS[name]])) == []
+
+
+@pytest.mark.parametrize("name", ["silence", "a hum", "noise", "NaN"])
+def test_after_a_reset_nothing_is_left_of_a_word(shipped: StreamModel, spoken: np.ndarray, name: str):
+    listener, first = Listener(shipped), next(listen(shipped, [spoken]))
+    for heard in (0.5, 0.8, 0.95, 1.0):  # of what is needed to know the first word
+        listener.feed(spoken[:int(heard * first.time_seconds * RATE)])
+        listener.reset()
+        assert listener.feed(NO_WORDS[name][:2 * RATE]) == []
+        listener.reset()
+
+
+def test_memory_stays_flat(shipped: StreamModel, spoken: np.ndarray):
+    listener, held = Listener(shipped), []
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            for start in range(0, len(spoken), 1600):
+                listener.feed(spoken[start:start + 1600])
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert abs(held[-1] - held[1]) < 20_000  # bytes, over 9 s

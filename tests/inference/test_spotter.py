@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from kws import KeywordSpotter, Prediction
 from kws.audio.decode import decode
 from kws.errors import AudioError, ModelError
+from kws.model.folder import CONFIG_FILE, ONNX_FILE, SHIPPED, STREAM_FILE
 from kws.model.labels import LabelSet
 from kws.model.window import pad_or_crop, window_starts
 
 LABELS = LabelSet.from_keywords(["yes", "no"])
+SAMPLES = Path(__file__).resolve().parents[2] / "docs/samples"
 
 
 class Loudness:
@@ -213,3 +215,101 @@ def test_a_tensor_that_is_no_array_is_told_in_one_line(spotter):
 def test_an_answer_knows_how_much_was_decoded(spotter, noise, wav):
     assert spotter(noise(0, 2.5)).seconds == 2.5
     assert spotter(wav("a.wav", noise(0, 0.7, 8000), 8000)).seconds == pytest.approx(0.7, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return KeywordSpotter(threads=1)
+
+
+def test_a_long_recording_is_searched_as_running_sound_is(shipped):
+    recording = decode(SAMPLES / "five-words.flac", 16000)
+    answer = shipped(recording)
+    assert list(answer.detections) == list(shipped.stream([recording])) != []
+    surest = max(answer.detections, key=lambda found: found.confidence)
+    assert (answer.label, answer.confidence) == (surest.word, surest.confidence)
+    assert answer.start_seconds == pytest.approx(surest.start_seconds, abs=1e-3)
+    assert sum(answer.confidences.values()) == pytest.approx(1.0)
+    assert answer.confidences[answer.label] == answer.confidence and list(answer.confidences) == list(shipped.labels)
+
+
+def test_the_threshold_is_that_of_every_keyword_in_it(shipped):
+    answer = shipped(SAMPLES / "five-words.flac")
+    least = min(found.confidence for found in answer.detections)
+    stricter = shipped(SAMPLES / "five-words.flac", threshold=least + 0.02)
+    assert all(found.confidence >= least + 0.02 for found in stricter.detections)
+    assert shipped(SAMPLES / "five-words.flac", threshold=1.0).detections == ()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 0.7])
+def test_what_fits_the_window_is_answered_by_the_window(shipped, noise, seconds):
+    clip = noise(0, seconds)
+    assert shipped(clip) == KeywordSpotter(SHIPPED / ONNX_FILE, threads=1)(clip)
+    assert shipped(clip).detections is None
+
+
+@pytest.mark.parametrize("level, label", [(0.0, "_silence_"), (1e-4, "_silence_"), (1e-2, "_silence_")])
+def test_a_long_recording_of_nothing_is_silence(shipped, noise, level, label):
+    answer = shipped(noise(0, 5.0, amplitude=level))
+    assert (answer.label, answer.detections) == (label, ()) and answer.confidence == answer.confidences[label]
+
+
+def test_another_word_in_a_long_silence_is_unknown(shipped, noise):
+    recording = noise(1, 6.0, amplitude=1e-3)
+    recording[40_000:56_000] += decode(SAMPLES / "cat.flac", 16000)
+    answer = shipped(recording)
+    assert (answer.label, answer.detections) == ("_unknown_", ())
+    assert 1.5 <= answer.start_seconds <= 3.5  # of the first window that is not silence
+
+
+def test_long_recordings_of_speech_are_no_keywords(shipped, running_speech):
+    """Of 30 s of other words 72 % were called a keyword by their best window."""
+    answers = shipped([running_speech[start:start + 480_000] for start in range(0, len(running_speech), 480_000)])
+    assert [answer.label for answer in answers] == ["_unknown_"] * len(answers)
+
+
+@pytest.fixture(scope="module")
+def running_speech():
+    path = Path(__file__).resolve().parents[3] / "shared/streams/neg/reader-en-00.opus.ogg"
+    if not path.is_file():
+        pytest.skip("no recordings of running speech here")
+    return soundfile.read(path, frames=150 * 16000, dtype="float32")[0]
+
+
+def test_long_recordings_are_answered_alike_alone_and_together_and_by_many_threads(shipped, noise):
+    clips = [SAMPLES / "five-words.flac", noise(0, 1.0), noise(1, 3.0), b"", SAMPLES / "five-words.flac", noise(2, 1.5)]
+    expected = [shipped.classify([clip])[0] for clip in clips]
+    assert str(expected[3]) == str(shipped.classify(clips)[3])
+    found = {}
+    threads = [threading.Thread(target=lambda key=key: found.update({key: shipped.classify(clips)}))
+               for key in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answers in found.values():
+        assert [answer for answer in answers if isinstance(answer, Prediction)] == [
+            answer for answer in expected if isinstance(answer, Prediction)]
+
+
+def test_a_folder_without_a_model_for_running_sound_keeps_to_windows(exported, noise):
+    recording = noise(0, 3.0)
+    assert KeywordSpotter(exported)(recording) == KeywordSpotter(exported / ONNX_FILE)(recording)
+    assert KeywordSpotter(exported)(recording).detections is None
+
+
+def test_the_model_for_running_sound_must_have_the_same_labels(exported, tmp_path, noise):
+    for source in (exported / CONFIG_FILE, exported / ONNX_FILE, SHIPPED / STREAM_FILE):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    with pytest.raises(ModelError, match="stream.onnx: knows down go .* export the folder again"):
+        KeywordSpotter(tmp_path)(noise(0, 2.0))
+
+
+def test_the_digest_is_of_both_models(exported, tmp_path):
+    for source in (exported / CONFIG_FILE, exported / ONNX_FILE):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    digests = [KeywordSpotter(exported).digest, KeywordSpotter(tmp_path).digest]
+    for content in (b"one", b"another"):
+        (tmp_path / STREAM_FILE).write_bytes(content)
+        digests.append(KeywordSpotter(tmp_path).digest)
+    assert digests[0] == digests[1] and len(set(digests)) == 3
