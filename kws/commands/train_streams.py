@@ -1,9 +1,9 @@
-"""Train a finished model on for running sound, into a model folder of its own.
+"""Train a finished model on for running sound; the result is added to its folder.
 
   kws train-streams configs/kws.yaml --set 'streams.negatives=[recordings/talk]' -v
 
-Starts from training.model; words and noise come from the prepared store, talk from streams.negatives. kws export adds
-stream.onnx to the folder, and kws evaluate-streams measures it.
+Starts from training.model; words and noise come from the prepared store, talk from streams.negatives. The clip model
+stays as it is. kws export adds stream.onnx to the folder, and kws evaluate-streams measures it.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from kws.config.sections import load_config
 
     config = load_config(args.config, args.set)
-    start_logging(args.verbose, config.streams.model.with_suffix(".log"))
+    start_logging(args.verbose, config.training.model / "streams.log")
     from kws.training.stream_job import train_for_streams  # after the settings are known to be good: it takes seconds
 
     folder = train_for_streams(config)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Sequence
+from typing import Annotated, Any, Literal, Optional, Sequence
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictStr, model_validator
 
@@ -162,13 +162,14 @@ class StreamsConfig(Section):
     """Training on for running sound."""
 
     negatives: tuple[Path, ...] = ()
-    model: Path = Path("models/kws-streams")
+    teacher: Optional[Path] = None
     seconds: Annotated[Positive, Field(ge=2.0, le=30.0)] = 4.0
     steps: Count = 2500
     batch_size: Count = 12
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.0015
     negative_weight: Positive = 3.0
-    smoothing_seconds: Annotated[Positive, Field(le=2.0)] = 0.2
+    smoothing_seconds: Annotated[Positive, Field(le=2.0)] = 0.4
+    workers: Annotated[CountOrZero, Field(le=256)] = 0
 
 
 class TrackingConfig(Section):

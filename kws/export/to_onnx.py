@@ -18,8 +18,8 @@ from kws.export.to_stream import write_stream_onnx
 from kws.files.atomic import atomic_file
 from kws.inference.runtime import OnnxRuntime
 from kws.model.features import FoldedLogMel
-from kws.model.folder import ONNX_FILE, STATE_FILE, STREAM_FILE
-from kws.model.loading import labels_of, load_torch_model
+from kws.model.folder import ONNX_FILE, STATE_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.loading import labels_of, load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.window import FULL_SCALE
 
@@ -51,7 +51,7 @@ class WaveformClassifier(nn.Module):
 def export(folder: Path, clips: np.ndarray) -> Export:
     """Add model.onnx and model.pt to a model folder; neither is written unless ONNX Runtime answers as PyTorch does.
 
-    A model that was trained for running sound gets stream.onnx as well.
+    One that was trained on for running sound gets stream.onnx as well.
 
     Args:
         folder: that `kws train` wrote.
@@ -69,9 +69,9 @@ def export(folder: Path, clips: np.ndarray) -> Export:
         if not difference <= _TOLERANCE:  # nor NaN
             raise ModelError(f"{folder}: the exported model's logits differ by {difference:.2g}; expected at most "
                              f"{_TOLERANCE:g}", "bad_export")
-    if model.config.detector:  # trained for running sound
+    if (folder / STREAM_WEIGHTS_FILE).is_file():
         with atomic_file(folder / STREAM_FILE) as path:
-            write_stream_onnx(model, path)
+            write_stream_onnx(load_stream_model(folder), path)
     with atomic_file(folder / STATE_FILE) as path:
         torch.save(model.state_dict(), path)
     return Export(folder / ONNX_FILE, difference, count)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
+STREAM_WEIGHTS_FILE = "stream.safetensors"  # of the same network, trained on for running sound
 STREAM_FILE = "stream.onnx"  # hears running sound, and recordings longer than the window
 STATE_FILE = "model.pt"  # for TorchServe's archiver
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from kws.errors import ModelError
-from kws.model.folder import CONFIG_FILE
+from kws.model.folder import CONFIG_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -26,6 +26,21 @@ def load_torch_model(folder: Path) -> KwsForAudioClassification:
     except Exception as error:  # transformers, safetensors and torch each raise their own for a damaged folder
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: cannot be loaded ({reason}); train again") from error
+
+
+def load_stream_model(folder: Path) -> KwsForAudioClassification:
+    """Load a model folder's network for running sound; raises ModelError if it has none."""
+    model, path = load_torch_model(folder), folder / STREAM_WEIGHTS_FILE
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; `kws train-streams` trains the model on for running sound", "no_model")
+    from safetensors.torch import load_file
+
+    try:
+        model.network.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors and torch each raise their own for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path}: cannot be loaded ({reason}); train on for running sound again") from error
+    return model
 
 
 def labels_of(model: KwsForAudioClassification) -> LabelSet:

@@ -1,43 +1,46 @@
 """The job of training on for running sound: prepared store, recordings without keywords, clip model -> model folder."""
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from kws.audio.decode import Limits
 from kws.audio.folders import entries
+from kws.config.architecture import load_architecture
 from kws.config.sections import Config
+from kws.corpus.acoustics import room_response
+from kws.corpus.ambience import music, places
 from kws.corpus.babble import crowds
 from kws.corpus.noises import sounds
-from kws.data.dataset import ClipDataset
 from kws.data.inspection import inspect_file
 from kws.data.noise_bank import PARTS
 from kws.data.running_sound import Composer, Sources
 from kws.data.split import TRAINING
 from kws.data.store import PreparedStore, load_store
 from kws.errors import AudioError, ConfigError, DataError
-from kws.files.atomic import atomic_folder, check_replaceable
+from kws.files.atomic import atomic_file
 from kws.inference.detector import DetectorSettings
-from kws.model.folder import WEIGHTS_FILE
+from kws.model.folder import CONFIG_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import UNKNOWN
 from kws.model.loading import load_torch_model
-from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
+from kws.model.modeling import KwsForAudioClassification
 from kws.model.streaming import check_streamable
-from kws.training.augment import Augmenter
-from kws.training.stream_training import fine_tune
+from kws.training.stream_training import Recipe, train_on_sound
 
-_CLIPS = 12  # of a step, beside its compositions
+_ROOMS = 120
 _LIMITS = Limits(max_bytes=2**32, max_seconds=24 * 3600.0, max_values=2**32)
 
 
 def train_for_streams(config: Config) -> Path:
-    """Train `training.model` on, write `streams.model`, whole or not at all; return its folder.
+    """Train `training.model` on; add the weights and the detector's rule to its folder, and return it.
 
     Raises:
         ConfigError: if no recordings without keywords are named.
@@ -45,7 +48,6 @@ def train_for_streams(config: Config) -> Path:
         ModelError: if there is no clip model to start from, or it cannot hear running sound.
     """
     settings = config.streams
-    check_replaceable(settings.model, WEIGHTS_FILE, outside=[config.training.model, *settings.negatives])
     if not settings.negatives:
         raise ConfigError("streams", ["negatives: found none; expected files or folders of recordings without a "
                                       "keyword: talk is what a detector hears most"])
@@ -55,17 +57,32 @@ def train_for_streams(config: Config) -> Path:
     check_streamable(model.network)
     composer = Composer(sources(store, recordings(settings.negatives, store.sample_rate)), store.sample_rate,
                         settings.seconds)
-    trained = fine_tune(model, composer, _clips(config, store, model), settings.seconds, settings.steps,
-                        settings.batch_size, settings.learning_rate, settings.negative_weight,
-                        settings.smoothing_seconds, config.seed)
-    trained.config.detector = asdict(DetectorSettings(smoothing_seconds=settings.smoothing_seconds))
-    with atomic_folder(settings.model) as folder:
-        trained.save_pretrained(folder)
-        KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
-        summary = {"steps": settings.steps, "seed": config.seed,
-                   "negatives": [str(path) for path in settings.negatives]}
-        (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    return settings.model
+    models = [_teacher(settings.teacher, model), model] if settings.teacher else [model]
+    recipe = Recipe(settings.steps, settings.batch_size, settings.learning_rate, settings.negative_weight,
+                    settings.smoothing_seconds, settings.workers, config.seed)
+    trained = train_on_sound(models, composer, settings.seconds, recipe)[-1]
+    rule = DetectorSettings(smoothing_seconds=settings.smoothing_seconds)
+    write_stream_weights(config.training.model, trained, asdict(rule))
+    return config.training.model
+
+
+def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule: Mapping[str, Any]) -> None:
+    """Add the weights for running sound to a model folder, and the fields of `DetectorSettings`."""
+    (folder / STREAM_FILE).unlink(missing_ok=True)  # of other weights
+    with atomic_file(folder / STREAM_WEIGHTS_FILE) as path:
+        save_file(trained.network.state_dict(), path)
+    document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    with atomic_file(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps({**document, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _teacher(architecture: Path, model: KwsForAudioClassification) -> KwsForAudioClassification:
+    """Make an untrained network of a larger architecture, for the same task."""
+    config = copy.deepcopy(model.config)
+    config.architecture = load_architecture(architecture).model_dump(mode="json")
+    teacher = KwsForAudioClassification(config)
+    check_streamable(teacher.network)
+    return teacher
 
 
 def recordings(paths: Sequence[Path], sample_rate: int) -> list[np.ndarray]:
@@ -98,31 +115,13 @@ def sources(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
     table = store.manifest[store.manifest["split"] == TRAINING]
     begin, end = PARTS[TRAINING]
     noise = [sound[int(begin * len(sound)):int(end * len(sound))] for sound in store.noise.values()]
-    made = [(sound * 32767).astype(np.int16)
-            for sound in sounds(store.sample_rate) + crowds(store.waveforms, table.index.to_numpy())]
+    made = [(sound * 32767).astype(np.int16) for sound in
+            (*sounds(store.sample_rate), *crowds(store.waveforms, table.index.to_numpy()), *places(store.sample_rate),
+             *music(store.sample_rate))]
+    rng = np.random.default_rng(0)
     others = table[table["label"] == UNKNOWN]
     return Sources(
         keywords=[store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords],
         others=[store.waveforms[rows.index.to_numpy()] for _, rows in others.groupby("word")],
-        speech=speech, backgrounds=[sound for sound in (*noise, *made) if len(sound)])
-
-
-def _clips(config: Config, store: PreparedStore,
-           model: KwsForAudioClassification) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Draw augmented training clips without an end: features [B, 1, M, F] and labels [B]."""
-    settings, rng = config.data, np.random.default_rng(config.seed)
-    clips = ClipDataset(store, TRAINING, settings.unknown_ratio, settings.silence_ratio, settings.silence_gain_db,
-                        config.seed, settings.left_out)
-    augmenter = Augmenter(sample_rate=settings.sample_rate, **config.augment.model_dump())
-    generator = torch.Generator().manual_seed(config.seed)
-    epoch = 0
-    while True:
-        order = rng.permutation(len(clips))
-        for start in range(0, len(order) - _CLIPS, _CLIPS):
-            batch = clips.__getitems__(order[start:start + _CLIPS].tolist())
-            with torch.no_grad():
-                features = augmenter.spectrograms(batch["input_values"], clips.noise.draw if clips.noise else None,
-                                                  model.features, generator)
-            yield features, batch["labels"]
-        epoch += 1
-        clips.set_epoch(epoch)
+        speech=speech, backgrounds=[sound for sound in (*noise, *made) if len(sound)],
+        rooms=[room_response(rng).astype(np.float32) for _ in range(_ROOMS)])

@@ -20,23 +20,23 @@ def settings(corpus, exported, tmp_path, noise):
     corpus()
     soundfile.write(tmp_path / "talk.flac", noise(1, 6.0), 16000)
     values = {"data.root": tmp_path / "data", "data.prepared": tmp_path / "prepared", "data.keywords": '["yes", "no"]',
-              "training.model": exported, "streams.model": tmp_path / "streams", "streams.steps": 2,
+              "training.model": exported, "streams.steps": 2,
               "streams.batch_size": 2, "streams.seconds": 2.5, "tracking.enabled": "false"}
     made = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
     assert main(["prepare", "configs/kws.yaml", *made]) == EXIT_OK
     return made
 
 
-def test_a_clip_model_becomes_one_for_running_sound(settings, tmp_path, noise, monkeypatch, capsys):
+def test_a_clip_model_becomes_one_for_running_sound(settings, exported, tmp_path, noise, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     config = str(CONFIG)
-    folder = tmp_path / "streams"
+    folder, clips = exported, (exported / ONNX_FILE).read_bytes()
     negatives = ["--set", f"streams.negatives=[{tmp_path / 'talk.flac'}]"]
     assert main(["train-streams", config, *settings, *negatives]) == EXIT_OK
     assert main(["export", str(folder), "--config", config, *settings]) == EXIT_OK
-    assert (folder / ONNX_FILE).is_file()
+    assert (folder / ONNX_FILE).read_bytes() == clips
     model = StreamModel(folder / STREAM_FILE)
-    assert model.settings.smoothing_seconds == 0.2 and list(model.labels.keywords) == ["yes", "no"]
+    assert model.settings.smoothing_seconds == 0.4 and list(model.labels.keywords) == ["yes", "no"]
     assert isinstance(list(listen(model, [noise(2, 3.0)])), list)
     streams = tmp_path / "set"
     streams.mkdir()
