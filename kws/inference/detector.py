@@ -7,11 +7,12 @@ ICASSP 2014, for words of one part.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Mapping, Optional
 
 import numpy as np
 
+from kws.errors import DataError
 from kws.model.labels import LabelSet
 from kws.inference.decision import check_logits, probabilities
 
@@ -90,6 +91,7 @@ class Detector:
     def reset(self) -> None:
         """Forget what was heard; the next row of logits is the first one."""
         self._frames = 0
+        self._last = np.zeros((0, len(self._labels.keywords)))
         self._recent = np.zeros((self._window - 1, len(self._labels.keywords)))
         self._silent_until = np.zeros(len(self._labels.keywords), dtype=np.int64)  # first frame that may count again
         self._released = np.ones(len(self._labels.keywords), dtype=bool)  # its score was below since its last event
@@ -101,7 +103,7 @@ class Detector:
             ModelError: "bad_logits" if the shape does not fit the labels or a logit is NaN or infinite.
         """
         check_logits(logits, self._labels)
-        scores = self.scores(logits)
+        scores = self._last = self.scores(logits)
         above = scores >= self._thresholds
         detections, done = [], 0
         for row in np.flatnonzero(above.any(axis=1)).tolist():  # few
@@ -111,6 +113,13 @@ class Detector:
         self._released |= ~above[done:].all(axis=0)
         self._frames += len(logits)
         return detections
+
+    def best(self) -> tuple[str, float]:
+        """Return the keyword with the greatest score in the rows that were fed last, and its confidence."""
+        if not len(self._last):
+            return self._labels.keywords[0], 0.0
+        row, word = np.unravel_index(int(self._last.argmax()), self._last.shape)
+        return self._labels.keywords[int(word)], confidence_of(float(self._last[row, word]))
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Smooth the next rows of logits: [n, C] -> [n, K], log-odds of every keyword."""
@@ -134,12 +143,44 @@ class Detector:
         self._silent_until[word] = max(other, frame + self._frames_of(settings.refractory_seconds))
         self._released[word] = False
         time = self._first_seconds + frame * self._frame_seconds
-        confidence = 1 / (1 + math.exp(-scores[word]))
+        confidence = confidence_of(scores[word])
         end = max(time - settings.smoothing_seconds / 2, 0.0)
         return [Detection(self._labels.keywords[word], max(end - settings.word_seconds, 0.0), end, time, confidence)]
 
     def _frames_of(self, seconds: float, least: int = 0) -> int:
         return max(round(seconds / self._frame_seconds), least)
+
+
+def confidence_of(score: float) -> float:
+    """Turn log-odds into a confidence, 0..1."""
+    return 1 / (1 + math.exp(-score))
+
+
+def score_of(confidence: float) -> float:
+    """Turn a confidence, more than 0 and less than 1, into log-odds."""
+    return math.log(confidence) - math.log1p(-confidence)
+
+
+def with_thresholds(settings: DetectorSettings, labels: LabelSet, everywhere: Optional[float],
+                    by_word: Mapping[str, float]) -> DetectorSettings:
+    """Change the least confidence of keywords.
+
+    Args:
+        settings: to change; words that are not named keep theirs.
+        labels: of the model.
+        everywhere: least confidence of every keyword, 0..1, both excluded; None: as it is.
+        by_word: least confidence of single keywords; it counts for more.
+
+    Raises:
+        DataError: "unknown_word" if one is no keyword of the model.
+    """
+    if unknown := [word for word in by_word if word not in labels.keywords]:
+        raise DataError(f"threshold of {unknown[0]!r}: no such keyword; there are {' '.join(labels.keywords)}",
+                        "unknown_word")
+    changed = {word: score_of(value) for word, value in by_word.items()}
+    if everywhere is None:
+        return replace(settings, thresholds={**settings.thresholds, **changed})
+    return replace(settings, threshold=score_of(everywhere), thresholds=changed)
 
 
 def settings_from(document: Mapping[str, Any]) -> DetectorSettings:
