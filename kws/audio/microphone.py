@@ -6,8 +6,10 @@ time only, and opens the device again.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Union
 
@@ -92,7 +94,8 @@ class Microphone:
     def __init__(self, sample_rate: int, device: Optional[str] = None) -> None:
         self._portaudio, self._sample_rate, self._wanted = _import_portaudio(), sample_rate, device
         self._start: Optional[float] = None
-        self._open()
+        with _quiet_libraries():
+            self._open()
 
     def blocks(self) -> Iterator[Union[np.ndarray, Gap]]:
         """Yield what is recorded, without end: [T] float32 each, mono, at the wanted rate; and where sound is missing.
@@ -184,11 +187,12 @@ class Microphone:
     def _open_again(self) -> None:
         while True:
             time.sleep(_RETRY_SECONDS)
-            # PortAudio lists devices when it starts, and knows no others.
-            self._portaudio._terminate()
-            self._portaudio._initialize()
             try:
-                self._open()
+                with _quiet_libraries():
+                    # PortAudio lists devices when it starts, and knows no others.
+                    self._portaudio._terminate()
+                    self._portaudio._initialize()
+                    self._open()
                 return
             except DataError as error:
                 logger.debug("%s", error)
@@ -232,6 +236,19 @@ class _Losses:
         if now >= self._next:
             self._next = now + _TELL_SECONDS
             logger.warning("%s: sound was lost, %d times so far; the computer is too busy", self._name, self._count)
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep what PortAudio and ALSA write to standard error, a dozen lines for each device that does not open, away."""
+    nowhere, kept = os.open(os.devnull, os.O_WRONLY), os.dup(2)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _filler(blocks: "queue.Queue[Optional[_Block]]") -> Any:

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="recording, folder of them, or - for standard input (default: the microphone)")
     parser.add_argument("--model", type=Path, default=SHIPPED_STREAMS,
                         help="exported model folder of kws train-streams (default: the shipped one, kws-8-streams)")
-    parser.add_argument("--device", metavar="NAME", help="microphone: a part of its name, or its index (default: the "
-                        "system's); needs pip install 'kws[mic]'")
+    parser.add_argument("--device", metavar="NAME",
+                        help="microphone: a part of its name, or its index (default: the system's)")
     parser.add_argument("--list-devices", action="store_true", help="list the microphones and end")
     parser.add_argument("--rate", type=rate, metavar="HZ",
                         help="standard input is raw samples of this rate, signed 16 bit, little endian")
@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="file for the lines, replaced (default: the terminal)")
     parser.add_argument("--exec", metavar="COMMAND", help="program to run for each keyword, one at a time; {word}, "
                         "{confidence}, {time_s}, {start_s}, {end_s} and {path} are filled in")
-    parser.add_argument("--save-detections", type=Path, metavar="DIR", help="write the second around each keyword there")
+    parser.add_argument("--save-detections", type=Path, metavar="DIR",
+                        help="folder for the second around each keyword, as WAV")
 
 
 def rate(text: str) -> int:
