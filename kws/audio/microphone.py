@@ -64,15 +64,16 @@ def choose_device(devices: Sequence[Mapping[str, Any]], wanted: str) -> int:
         DataError: "no_microphone" if none or several have such a name.
     """
     found = _recording(devices)
-    if wanted.isdecimal() and int(wanted) in found:
-        return int(wanted)
-    exact = [index for index, device in found.items() if device["name"] == wanted]
-    matching = exact or [index for index, device in found.items() if wanted.lower() in device["name"].lower()]
-    if len(matching) == 1 or exact:
+    if wanted.isdecimal():
+        matching = [int(wanted)] if int(wanted) in found else []
+    else:
+        matching = ([index for index, device in found.items() if device["name"] == wanted][:1]
+                    or [index for index, device in found.items() if wanted.lower() in device["name"].lower()])
+    if len(matching) == 1:
         return matching[0]
     named = ", ".join(f"{index} {found[index]['name']}" for index in matching or found) or "none"
-    raise DataError(f"--device {wanted}: {'several' if matching else 'no'} microphones have this in their name; "
-                    f"{'choose one of' if matching else 'there are'}: {named}", "no_microphone")
+    raise DataError(f"--device {wanted}: {'several microphones have this in their name' if matching else 'no such one'}"
+                    f"; {'choose one of' if matching else 'there are'}: {named}", "no_microphone")
 
 
 def _recording(devices: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
