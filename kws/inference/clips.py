@@ -48,23 +48,26 @@ class ClipSaver:
 
     def sound(self, samples: np.ndarray) -> None:
         """Remember the next samples, [T] float32."""
-        self._held_until += len(samples) / self._sample_rate
         keep = round(_HELD_SECONDS * self._sample_rate)
+        self._write_complete()  # of words in sound that is forgotten now
         self._held = np.concatenate([self._held[-keep:], samples])
-        while self._waiting and self._waiting[0][0] + _CLIP_SECONDS <= self._held_until:
-            self._write(*self._waiting.pop(0))
+        self._held_until += len(samples) / self._sample_rate
+        self._write_complete()
 
     def detection(self, detection: Detection) -> None:
-        """Write the clip of a word in the sound so far, now or as soon as its end has come."""
+        """Remember a word in the sound so far; its clip is written with the next sound that completes it."""
         middle = (detection.start_seconds + detection.end_seconds) / 2
         word = detection.word.replace("/", "_")[:24]
         name = f"{self._prefix}_{detection.time_seconds:010.2f}_{word}_{detection.confidence:.3f}"
         self._waiting.append((max(middle - _CLIP_SECONDS / 2, 0.0), name))
-        self.sound(np.empty(0, dtype=np.float32))
 
     def finish(self) -> None:
         """Write what waits for sound that will not come."""
         while self._waiting:
+            self._write(*self._waiting.pop(0))
+
+    def _write_complete(self) -> None:
+        while self._waiting and self._waiting[0][0] + _CLIP_SECONDS <= self._held_until:
             self._write(*self._waiting.pop(0))
 
     def _write(self, begins: float, name: str) -> None:

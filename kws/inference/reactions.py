@@ -67,12 +67,13 @@ class Reactions:
     def detected(self, name: str, detections: Iterable[Detection]) -> None:
         """React to what was heard."""
         for detection in detections:
-            self.meter.clear()
-            self.lines.detection(name, detection)
-            if self.programs is not None:
-                self.programs.start({**record_of(name, detection), "confidence": f"{detection.confidence:.3f}"})
+            # Lines last: a signal that follows one must find all the rest taken note of.
             if self.clips is not None:
                 self.clips.detection(detection)
+            if self.programs is not None:
+                self.programs.start({**record_of(name, detection), "confidence": f"{detection.confidence:.3f}"})
+            self.meter.clear()
+            self.lines.detection(name, detection)
 
 
 def follow(listener: Listener, name: str, blocks: Iterable[Union[np.ndarray, Gap]], reactions: Reactions) -> None:

@@ -58,7 +58,7 @@ def heard(pipe, **options):
 
 @pytest.fixture(scope="module")
 def samples(noise):
-    return (noise(1, 0.7) * 32767).astype("<i2")
+    return (noise(1, 0.1) * 32767).astype("<i2")
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, None])
