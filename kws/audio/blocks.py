@@ -35,15 +35,17 @@ def recording_blocks(source: Source, sample_rate: int, limits: Limits = DEFAULT_
     Raises:
         AudioError: as `decode` does; for what can only be told at the end, after the blocks before it.
     """
-    is_path = isinstance(source, (str, os.PathLike))
-    name = name or (os.fspath(source) if is_path else "upload")
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source, name = bytes(source), name or "upload"
+    else:
+        name = name or os.fspath(source)
     try:
         yield decode(source, sample_rate, limits, name)
         return
     except AudioError as error:
         if error.code not in ("too_long", "too_large"):
             raise
-    with open_whole(Path(source), name) if is_path else _open_content(bytes(source), name) as file:
+    with _open_content(source, name) if isinstance(source, bytes) else open_whole(Path(source), name) as file:
         yield from file_blocks(file, sample_rate, name)
 
 

@@ -19,9 +19,9 @@ from kws.audio.conversion import Converter
 from kws.audio.rate_watch import RateWatch
 from kws.errors import DataError
 
-_BLOCK_SECONDS = 0.05
+_BLOCK_SECONDS = 0.1
 _LATENCY_SECONDS = 0.1  # that PortAudio may hold back
-_WAITING_BLOCKS = 200  # 10 s: a computer that is busy for a while loses nothing
+_WAITING_BLOCKS = 100  # 10 s: a computer that is busy for a while loses nothing
 _PATIENCE_SECONDS = 5.0  # without a block, after which a device counts as gone; servers of sound start slowly
 _RETRY_SECONDS = 1.0
 _TELL_SECONDS = 60.0  # from one message about lost sound to the next
