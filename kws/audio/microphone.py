@@ -165,6 +165,7 @@ class Microphone:
                 dtype="float32", latency=_LATENCY_SECONDS, callback=_filler(self._blocks),
                 finished_callback=lambda blocks=self._blocks: _put_end(blocks))
             self._stream.start()
+            logger.info("%s: opened at %s Hz, %d channel(s)", self.name, f"{rate:,}", channels)
         except (portaudio.PortAudioError, ValueError) as error:
             self._close()
             there = ", ".join(f"{number} {found['name']}" for number, found in

@@ -17,7 +17,7 @@ import soundfile
 from kws.audio.blocks import recording_blocks
 from kws.audio.conversion import Converter
 from kws.audio.decode import DEFAULT_LIMITS
-from kws.audio.formats import EXPECTED
+from kws.audio.formats import EXPECTED, complete
 from kws.audio.mp3 import is_mp3
 from kws.audio.rate_watch import STANDARD_RATES, RateWatch
 from kws.audio.wav import STREAMING_SIZE, Order, Wav, is_chunk
@@ -184,7 +184,10 @@ def _read_exactly(pipe: BinaryIO, count: int) -> bytes:
 def _read_whole(pipe: BinaryIO, head: bytes, name: str) -> bytes:
     """Read a file of a known format to its end."""
     if head and not (head.startswith((b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3")) or is_mp3(head)):
-        raise AudioError(f"{name}: not readable as audio; {EXPECTED}. Raw samples need --rate, as in --rate 16000")
+        try:
+            complete(head, name)
+        except AudioError as error:  # it knows formats that others send
+            raise AudioError(f"{error}. Raw samples need --rate, as in --rate 16000") from None
     content = head + pipe.read(MAX_WHOLE_BYTES + 1 - len(head))
     if len(content) > MAX_WHOLE_BYTES:
         raise AudioError(f"{name}: more than {MAX_WHOLE_BYTES:,} bytes, the limit of all but WAV from a pipe; convert "

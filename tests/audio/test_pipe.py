@@ -138,6 +138,11 @@ def test_what_is_no_sound_is_refused(content, raw, code):
     assert error.value.code == code
 
 
+def test_a_format_that_cannot_be_read_is_named():
+    with pytest.raises(AudioError, match="MP4.*ffmpeg"):
+        heard(io.BytesIO(b"\0\0\0\x20ftypM4A " + bytes(100)))
+
+
 def test_raw_samples_without_a_rate_are_refused_at_once():
     with pytest.raises(AudioError, match="--rate 16000"):
         next(pipe_blocks(Endless(), RATE))

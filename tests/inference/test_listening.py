@@ -113,3 +113,15 @@ def test_a_spotter_of_a_single_file_cannot_stream():
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ModelError, match="no such file"):
         StreamModel(tmp_path / STREAM_FILE)
+
+
+def test_after_a_gap_times_go_on(model: StreamModel, sound: np.ndarray, whole: list[Detection]):
+    listener = Listener(model, EAGER)
+    listener.feed(sound[:50_000])
+    listener.reset(at_seconds=3600.0)
+    again = listener.feed(sound) + listener.finish()
+    assert [found.word for found in again] == [found.word for found in whole]
+    for found, expected in zip(again, whole):
+        assert found.time_seconds == pytest.approx(expected.time_seconds + 3600)
+        assert found.start_seconds == pytest.approx(expected.start_seconds + 3600)
+        assert found.end_seconds == pytest.approx(expected.end_seconds + 3600)
