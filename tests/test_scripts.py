@@ -24,7 +24,7 @@ CONFIG = str(ROOT / "configs/kws.yaml")
 def run(name, *arguments):
     """Run a command, or a script that is none, in this process."""
     if (ROOT / f"kws/commands/{name}.py").is_file():
-        return main([name, *arguments])
+        return main([name.replace("_", "-"), *arguments])
     spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

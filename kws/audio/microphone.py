@@ -157,6 +157,9 @@ class Microphone:
             index = None if self._wanted is None else choose_device(portaudio.query_devices(), self._wanted)
             device = portaudio.query_devices(index, "input")
             self.name = str(device["name"])
+            if self._wanted is not None and self._wanted.isdecimal():
+                # Indices change when devices come and go, and so does what ALSA appends to a name.
+                self._wanted = self.name.partition(" (hw:")[0]
             rate, channels = self._agree(index, device)
             # A queue of its own for every stream: one that was given up may still deliver.
             self._rate, self._blocks = rate, queue.Queue[Optional[_Block]](_WAITING_BLOCKS)

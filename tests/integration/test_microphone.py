@@ -153,7 +153,10 @@ def test_words_that_are_played_are_heard_and_the_microphone_may_be_pulled_out(se
 
 
 def test_a_microphone_that_gives_nothing_without_an_error_is_opened_again(server, recording):
-    listening = Listening(server, "--device", "room")
+    listed = subprocess.run([sys.executable, "-m", "kws", "listen", "--list-devices"], env=server.environment,
+                            text=True, capture_output=True, check=True, cwd=server.folder).stdout
+    index, = (line.split()[0] for line in listed.splitlines() if " room (" in line)
+    listening = Listening(server, "--device", index)
     server.control("suspend-sink", "room", "1")
     wait_for(lambda: any("waiting for it" in line for line in listening.messages), "the silence to be noticed")
     server.control("suspend-sink", "room", "0")
