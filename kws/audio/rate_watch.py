@@ -34,14 +34,14 @@ class RateWatch:
         """Count samples that have just come, at `now` seconds of a clock; return another rate once it is certain."""
         if self._told:
             return None
-        if self._since is None:  # what was waiting already says nothing
+        if self._since is None:
             self._since = now
-            return None
-        self._count += count
         if now - self._since < self._window_seconds:
+            self._count += count
             return None
+        # What comes now begins the next window: sound that comes in bursts is measured from burst to burst.
         self._rates = [*self._rates, self._count / (now - self._since)][-_WINDOWS:]
-        self._since, self._count = now, 0
+        self._since, self._count = now, count
         if len(self._rates) < _WINDOWS or max(self._rates) > _STEADY * min(self._rates):
             return None
         measured = sum(self._rates) / _WINDOWS

@@ -22,6 +22,15 @@ def test_blocks_that_come_unevenly_are_not_another_rate():
     assert told(16000, lambda now: 16000 if int(now / 5) % 2 else 40000) == []
 
 
+def test_bursts_of_seconds_are_measured_from_one_to_the_next():
+    """A pipe hands over what has gathered in pieces of 64 kB, one right after the other."""
+    watch, found = RateWatch(16000), []
+    for burst in range(15):
+        for piece in range(3):
+            found.append(watch.add(29_400, 2.0 * burst + 0.015 * piece))
+    assert [rate for rate in found if rate] == [44100]
+
+
 def test_it_is_told_after_a_quarter_of_a_minute():
     assert told(16000, lambda now: 48000, seconds=14.9) == [] and told(16000, lambda now: 48000, seconds=16) == [48000]
 
