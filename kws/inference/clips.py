@@ -50,8 +50,8 @@ class ClipSaver:
         """Remember the next samples, [T] float32."""
         keep = round(_HELD_SECONDS * self._sample_rate)
         self._write_complete()  # of words in sound that is forgotten now
-        self._held = np.concatenate([self._held[-keep:], samples])
-        self._held_until += len(samples) / self._sample_rate
+        held, until = np.concatenate([self._held[-keep:], samples]), self._held_until + len(samples) / self._sample_rate
+        self._held, self._held_until = held, until
         self._write_complete()
 
     def detection(self, detection: Detection) -> None:
@@ -64,11 +64,15 @@ class ClipSaver:
     def finish(self) -> None:
         """Write what waits for sound that will not come."""
         while self._waiting:
-            self._write(*self._waiting.pop(0))
+            self._write_next()
 
     def _write_complete(self) -> None:
         while self._waiting and self._waiting[0][0] + _CLIP_SECONDS <= self._held_until:
-            self._write(*self._waiting.pop(0))
+            self._write_next()
+
+    def _write_next(self) -> None:
+        self._write(*self._waiting[0])
+        self._waiting.pop(0)  # now only: a signal may end the writing, and what waits is written at the end
 
     def _write(self, begins: float, name: str) -> None:
         if len(self._names) >= MAX_CLIPS:
@@ -79,10 +83,10 @@ class ClipSaver:
         if not len(clip):
             return
         name = name if name not in self._names else f"{name}-{len(self._names)}"  # of files with the same name
-        self._names.add(name)
         try:
             with atomic_file(self._folder / f"{name}.wav") as temporary:
                 soundfile.write(temporary, clip, self._sample_rate, subtype="PCM_16", format="WAV")
+            self._names.add(name)
         except (OSError, soundfile.LibsndfileError) as error:
             self._lose(str(getattr(error, "strerror", None) or error))
 
