@@ -33,16 +33,18 @@ completion in the shell: pip install 'kws[completion]', then: eval "$(register-p
 """
 
 
-def find_commands() -> dict[str, ModuleType]:
-    """Import the modules that are sub-commands; by name, as typed."""
-    modules = {found.name.replace("_", "-"): importlib.import_module(f"{commands.__name__}.{found.name}")
-               for found in pkgutil.iter_modules(commands.__path__)}
+def find_commands(wanted: Optional[str] = None) -> dict[str, ModuleType]:
+    """Import the modules that are sub-commands, by name, as typed; only the wanted one, if there is such a command."""
+    names = {found.name.replace("_", "-"): found.name for found in pkgutil.iter_modules(commands.__path__)}
+    if wanted in names:
+        names = {wanted: names[wanted]}
+    modules = {name: importlib.import_module(f"{commands.__name__}.{found}") for name, found in names.items()}
     return {name: module for name, module in modules.items() if hasattr(module, "add_arguments")}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands; each says what it does in the first line of its module."""
-    found = find_commands()
+def build_parser(wanted: Optional[str] = None) -> argparse.ArgumentParser:
+    """Build the parser of all commands, or of the wanted one; each says what it does in its module's first line."""
+    found = find_commands(wanted)
     # argparse's own list of commands breaks a line after every name of more than 8 letters.
     listed = "\n".join(f"  {name:<18}{str(module.__doc__).splitlines()[0]}" for name, module in found.items())
     parser = argparse.ArgumentParser("kws", usage="kws [-h] [--version] COMMAND ...", description=_DESCRIPTION + listed,
@@ -71,7 +73,7 @@ def run_program(argv: Optional[Sequence[str]] = None) -> None:
 
 def _run(argv: Optional[Sequence[str]]) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    parser = build_parser()
+    parser = build_parser(argv[0] if argv else None)
     _offer_completion(parser)
     if not argv:
         parser.print_help()
@@ -84,7 +86,7 @@ def _run(argv: Optional[Sequence[str]]) -> int:
 
 def _check_command(name: str) -> None:
     """Say which command may have been meant; argparse lists all of them."""
-    if not name.startswith("-") and name not in (known := find_commands()):
+    if not name.startswith("-") and name not in (known := find_commands(name)):
         close = difflib.get_close_matches(name, known, n=1)
         meant = f"did you mean `kws {close[0]}`?" if close else "`kws --help` lists them"
         raise DataError(f"kws {name}: no such command; {meant}", "no_command")

@@ -24,7 +24,7 @@ SOURCES = {str(path): path.read_text() for folder in ("kws", "scripts", "torchse
            for path in sorted(Path(folder).rglob("*.py")) if "pretrained" not in path.parts}
 # Who may use the one implementation of a step of the road.
 ONE_WAY = {
-    "kws.audio.decode.decode": {"kws/inference/spotter.py", "kws/inference/listening.py"},
+    "kws.audio.decode.decode": {"kws/inference/spotter.py", "kws/audio/blocks.py"},
     "kws.audio.decode.decode_recording": {"kws/data/inspection.py"},
     "kws.model.window.pad_or_crop": {"kws/inference/spotter.py", "kws/model/modeling.py", "kws/data/inspection.py"},
     "kws.inference.decision.decide": {"kws/inference/spotter.py"},

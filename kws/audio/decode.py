@@ -27,7 +27,7 @@ _USUAL_BYTES = 2**18
 # A float file may exceed 1 by what editors and resamplers add, 18 dB here; samples of integers stored as floats exceed
 # this even in a quiet 16-bit recording, whose noise alone is a few steps.
 _LOUDEST = 8.0
-_CANCELLED = 0.75  # share of energy (6 dB) that unrelated channels never lose when they are averaged
+CANCELLED = 0.75  # share of energy (6 dB) that unrelated channels never lose when they are averaged
 _NEARLY_ALL = 0.99  # share of energy (20 dB) after whose loss what is heard is no longer the recording
 _SILENCE = 1e-8  # power, -80 dBFS: below is the noise of converters, which may all lie above 8 kHz
 
@@ -259,7 +259,7 @@ def _downmix(samples: np.ndarray) -> tuple[np.ndarray, float, Optional[int]]:
     average = samples.mean(axis=1)
     powers = samples.var(axis=0, dtype=np.float64)
     lost = _lost(float(powers.sum()) / len(powers) ** 2, _power(average))  # powers of unrelated channels add up
-    if lost <= _CANCELLED:
+    if lost <= CANCELLED:
         return average, lost, None
     channel = int(powers.argmax())
     return np.ascontiguousarray(samples[:, channel]), lost, channel

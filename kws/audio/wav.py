@@ -13,7 +13,7 @@ Order = Literal["little", "big"]
 Content = Union[bytes, mmap]  # of a file; a map of one that is too long for the memory
 
 # Writers that do not know the length yet (pipes) put a placeholder near 2 or 4 GiB there, or 0.
-_STREAMING_SIZE = 0x7F000000
+STREAMING_SIZE = 0x7F000000
 _FIXED_FRAMES = {1, 3, 6, 7, 0xFFFE}  # PCM, float, A-law, mu-law, and those with an extended header
 
 
@@ -76,7 +76,7 @@ def _samples_size(content: Content, start: int, size: int, form: bytes, order: O
     """Check how many bytes of samples there are against what the data chunk promises."""
     there = len(content) - start
     block = int.from_bytes(form[12:14], order) if int.from_bytes(form[:2], order) in _FIXED_FRAMES else 1
-    if size >= _STREAMING_SIZE or size == 0 and not _only_chunks(content, start, order):
+    if size >= STREAMING_SIZE or size == 0 and not _only_chunks(content, start, order):
         return there - there % (block or 1)  # the writer was stopped anywhere
     if size > there:
         raise AudioError(f"{name}: {there:,} bytes of samples; its header promises {size:,}. Is the file truncated?",
@@ -90,11 +90,16 @@ def _samples_size(content: Content, start: int, size: int, form: bytes, order: O
     return size
 
 
+def is_chunk(content: bytes) -> bool:
+    """Whether bytes begin as a chunk that holds no samples does."""
+    kind = content[:4]
+    return len(kind) == 4 and kind != b"data" and kind.isascii() and kind.decode("ascii").isprintable()
+
+
 def _only_chunks(content: Content, position: int, order: Order) -> bool:
     """Whether whole chunks, none of them samples, and nothing else lie from here to the end of the file."""
     while position + 8 <= len(content):
-        kind = content[position:position + 4]
-        if kind == b"data" or not (kind.isascii() and kind.decode("ascii").isprintable()):
+        if not is_chunk(content[position:position + 4]):
             return False
         size = int.from_bytes(content[position + 4:position + 8], order)
         position += 8 + size + size % 2

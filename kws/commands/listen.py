@@ -1,64 +1,148 @@
-"""Find every keyword in long recordings, with its time.
+"""Find every keyword in running sound, with its time: microphone, recordings, pipes.
 
-  kws listen recording.flac                            prints a line for each keyword
-  kws listen a.wav b.wav --format jsonl
-  arecord -f S16_LE -r 16000 -c 1 -d 60 | kws listen -
+  kws listen                                           the microphone, until Ctrl-C
+  kws listen --list-devices                            then: kws listen --device usb
+  kws listen recording.flac recordings/ --format jsonl
+  arecord -f S16_LE -r 16000 -c 1 | kws listen -
+  ffmpeg -i rtsp://camera/1 -f s16le -ac 1 -ar 16000 - | kws listen - --rate 16000
+  kws listen --threshold 0.8 --threshold stop=0.6      report less, but "stop" more often
+  kws listen --exec 'notify-send {word}'               run a program for each keyword
+  kws listen --save-detections false-accepts/          keep the sound of each
 
-Each keyword is one line: when it was known (seconds from the start), the keyword, its confidence. - is standard input,
-a whole recording in any format. A recording may last 4 hours.
+Each keyword is one line: when it was known (seconds from the start), the keyword, its confidence. A microphone that is
+pulled out is waited for. Recordings may have any length; what is not WAV, up to 1 GiB. From standard input WAV and raw
+samples are heard as they come, other formats when they are complete, up to 256 MiB.
 
-exit code: 0 all recordings were heard, 3 some could not be used, 2 nothing could be done
+exit code: 0 all sound was heard, 3 some could not be used or written, 2 nothing could be done, 130 interrupted
 """
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from typing import Iterator, Optional
 
-from kws.audio.decode import Limits
+from kws.audio.microphone import list_microphones
+from kws.audio.pipe import RawFormat, signed_16_bit
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, logger
-from kws.errors import AudioError
-from kws.inference.decision import Detection
-from kws.inference.listening import StreamModel, listen_to
+from kws.errors import AudioError, DataError
+from kws.inference.clips import ClipSaver
+from kws.inference.detector import with_thresholds
+from kws.inference.lines import FORMATS, LineWriter
+from kws.inference.listening import Listener, StreamModel
+from kws.inference.meter import Meter
+from kws.inference.programs import Programs
+from kws.inference.reactions import Reactions, follow
+from kws.inference.sources import STANDARD_INPUT, SoundSource, microphone_source, recorded_sources
 from kws.model.folder import SHIPPED, STREAM_FILE
-
-_STANDARD_INPUT = Path("-")
-_LIMITS = Limits(max_bytes=2**31, max_seconds=4 * 3600.0, max_values=2**31)  # a recording is decoded as a whole: 1 GB
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("recordings", type=Path, nargs="+", metavar="FILE", help="recording, or - for standard input")
+    parser.add_argument("recordings", type=Path, nargs="*", metavar="INPUT",
+                        help="recording, folder of them, or - for standard input (default: the microphone)")
     parser.add_argument("--model", type=Path, default=SHIPPED,
                         help="exported model folder with a stream.onnx (default: the shipped one)")
-    parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="default: text")
+    parser.add_argument("--device", metavar="NAME",
+                        help="microphone: a part of its name, or its index (default: the system's)")
+    parser.add_argument("--list-devices", action="store_true", help="list the microphones and end")
+    parser.add_argument("--rate", type=rate, metavar="HZ",
+                        help="standard input is raw samples of this rate, signed 16 bit, little endian")
+    parser.add_argument("--channels", type=channels, metavar="N", help="of raw samples (default: 1)")
+    parser.add_argument("--threshold", type=threshold, action="append", default=[], metavar="[WORD=]CONFIDENCE",
+                        help="least confidence of a keyword, or of all, between 0 and 1; may be repeated (default: the "
+                        "model's)")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else text")
+    parser.add_argument("--output_path", type=Path, metavar="OUT",
+                        help="file for the lines, replaced (default: the terminal)")
+    parser.add_argument("--exec", metavar="COMMAND", help="program to run for each keyword, one at a time; {word}, "
+                        "{confidence}, {time_s}, {start_s}, {end_s} and {path} are filled in")
+    parser.add_argument("--save-detections", type=Path, metavar="DIR",
+                        help="folder for the second around each keyword, as WAV")
+
+
+def rate(text: str) -> int:
+    """Read a sampling rate from the command line; argparse puts the name of this function into its message."""
+    return _between(text, 1000, 768_000)
+
+
+def channels(text: str) -> int:
+    """Read a number of channels, likewise."""
+    return _between(text, 1, 64)
+
+
+def threshold(text: str) -> tuple[str, float]:
+    """Read WORD=CONFIDENCE or CONFIDENCE, likewise; "" is every word."""
+    word, equals, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1.0 or equals and not word:
+        raise argparse.ArgumentTypeError(f"{text}: expected WORD=CONFIDENCE or CONFIDENCE, more than 0 and less than 1")
+    return word, value
+
+
+def _between(text: str, least: int, most: int) -> int:
+    value = int(text)
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text}: expected {least:,} to {most:,}")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen, and print what was heard."""
-    model, failed = StreamModel(args.model / STREAM_FILE), False
-    line = _json_line if args.format == "jsonl" else _text_line
-    for path in args.recordings:
+    """Listen, and tell what was heard."""
+    if args.list_devices:
+        print("\n".join(list_microphones()) or "no microphone")
+        return EXIT_OK
+    raw = _check(args)
+    model = StreamModel(args.model / STREAM_FILE)
+    by_word = dict(args.threshold)
+    settings = with_thresholds(model.settings, model.labels, by_word.pop("", None), by_word)
+    sources: Iterator[SoundSource] = (
+        recorded_sources(args.recordings, model.sample_rate, raw) if args.recordings
+        else iter([microphone_source(model.sample_rate, args.device)]))
+    with _reactions(args, model.sample_rate) as reactions:
+        failed = _listen(Listener(model, settings), sources, reactions)
+    return EXIT_SOME_FAILED if failed or reactions.lost else EXIT_OK
+
+
+def _check(args: argparse.Namespace) -> Optional[RawFormat]:
+    """Refuse options that have no effect; return what standard input is, if it is raw."""
+    is_piped = STANDARD_INPUT in args.recordings
+    if args.recordings and args.device is not None:
+        raise DataError("--device chooses a microphone, which is not heard beside recordings; leave one of them out",
+                        "no_effect")
+    if args.rate is not None and not is_piped or args.channels is not None and args.rate is None:
+        raise DataError("--rate and --channels describe raw samples from standard input: kws listen - --rate 16000 "
+                        "--channels 1", "no_effect")
+    if args.recordings.count(STANDARD_INPUT) > 1:
+        raise DataError("standard input can be heard once; found - several times", "no_input")
+    if args.output_path is not None and any(path.exists() and args.output_path.exists() and
+                                            args.output_path.samefile(path) for path in args.recordings):
+        raise DataError(f"{args.output_path}: is the input; expected another file to write", "same_file")
+    return None if args.rate is None else signed_16_bit(args.rate, args.channels or 1)
+
+
+def _reactions(args: argparse.Namespace, sample_rate: int) -> Reactions:
+    is_json = args.output_path is not None and args.output_path.suffix.lower() == ".jsonl"
+    programs = Programs(args.exec) if args.exec is not None else None
+    clips = ClipSaver(args.save_detections, sample_rate) if args.save_detections is not None else None
+    meter = Meter(sys.stderr)
+    for handler in logger.handlers:
+        handler.addFilter(meter)
+    lines = LineWriter(args.output_path, args.format or ("jsonl" if is_json else "text"))
+    return Reactions(lines, meter, programs, clips)
+
+
+def _listen(listener: Listener, sources: Iterator[SoundSource], reactions: Reactions) -> bool:
+    """Hear all sources; return whether some could not be used."""
+    failed = False
+    for source in sources:
         try:
-            source = sys.stdin.buffer.read() if path == _STANDARD_INPUT else path
-            for detection in listen_to(model, source, _LIMITS):
-                print(line(path, detection), flush=True)
+            follow(listener, source.name, source.blocks(), reactions)
         except AudioError as error:
             failed = True
             logger.error("%s", error)
-            if args.format == "jsonl":
-                told = {"path": str(path), "error": f"{error.code}: {error}"}
-                print(json.dumps(told, ensure_ascii=False), flush=True)
-    return EXIT_SOME_FAILED if failed else EXIT_OK
-
-
-def _json_line(path: Path, detection: Detection) -> str:
-    told = {"path": str(path), "word": detection.word, "start_s": round(detection.start_seconds, 3),
-            "end_s": round(detection.end_seconds, 3), "time_s": round(detection.time_seconds, 3),
-            "confidence": detection.confidence}
-    return json.dumps(told, ensure_ascii=False)
-
-
-def _text_line(path: Path, detection: Detection) -> str:
-    return f"{detection.time_seconds:9.2f} s  {detection.word:<12} {detection.confidence:6.1%}  {path}"
+            reactions.lines.error(source.name, error)
+    return failed

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional
 
 import numpy as np
 
+from kws.errors import DataError
 from kws.inference.decision import Detection, check_logits, probabilities
 from kws.model.labels import SILENCE, LabelSet
 
@@ -51,7 +52,7 @@ class DetectorSettings:
 
     def at_least(self, confidence: float) -> DetectorSettings:
         """Make the rule stricter where a keyword would count with less confidence, 0..1, than this."""
-        least = math.log(max(confidence, _LEAST)) - math.log(max(1 - confidence, _LEAST))
+        least = score_of(confidence)
         return replace(self, threshold=max(self.threshold, least),
                        thresholds={word: max(value, least) for word, value in self.thresholds.items()})
 
@@ -77,6 +78,7 @@ class Detector:
     def reset(self) -> None:
         """Forget what was heard; the next row of logits is the first one."""
         self._frames = 0
+        self._last = np.zeros((0, len(self._labels.keywords)))
         self._recent = np.zeros((self._window - 1, len(self._labels)))
         self._recent[:, self._labels.index(SILENCE)] = 1.0  # before the first frame nothing was said
         self._silent_until = np.zeros(len(self._labels.keywords), dtype=np.int64)  # first frame that may count again
@@ -90,7 +92,8 @@ class Detector:
         """
         check_logits(logits, self._labels)
         confidences = self._smoothed(logits)
-        scores = _log_odds(confidences[:, :len(self._labels.keywords)])
+        self._last = confidences[:, :len(self._labels.keywords)]
+        scores = _log_odds(self._last)
         above = scores >= self._thresholds
         detections, done = [], 0
         for row in np.flatnonzero(above.any(axis=1)).tolist():  # few
@@ -100,6 +103,13 @@ class Detector:
         self._released |= ~above[done:].all(axis=0)
         self._frames += len(logits)
         return detections
+
+    def best(self) -> tuple[str, float]:
+        """Return the surest keyword in the rows that were fed last, and its confidence."""
+        if not len(self._last):
+            return self._labels.keywords[0], 0.0
+        row, word = np.unravel_index(int(self._last.argmax()), self._last.shape)
+        return self._labels.keywords[int(word)], float(self._last[row, word])
 
     def _smoothed(self, logits: np.ndarray) -> np.ndarray:
         """Average the next rows with those before each: [n, C] logits -> [n, C] probabilities."""
@@ -134,6 +144,33 @@ class Detector:
 def _log_odds(probability: np.ndarray) -> np.ndarray:
     clipped = np.clip(probability, _LEAST, 1 - _LEAST)
     return np.log(clipped) - np.log1p(-clipped)
+
+
+def score_of(confidence: float) -> float:
+    """Turn a confidence, 0..1, into log-odds."""
+    return float(_log_odds(np.float64(confidence)))
+
+
+def with_thresholds(settings: DetectorSettings, labels: LabelSet, everywhere: Optional[float],
+                    by_word: Mapping[str, float]) -> DetectorSettings:
+    """Change the least confidence of keywords.
+
+    Args:
+        settings: to change; words that are not named keep theirs.
+        labels: of the model.
+        everywhere: least confidence of every keyword, 0..1, both excluded; None: as it is.
+        by_word: least confidence of single keywords; it counts for more.
+
+    Raises:
+        DataError: "unknown_word" if one is no keyword of the model.
+    """
+    if unknown := [word for word in by_word if word not in labels.keywords]:
+        raise DataError(f"threshold of {unknown[0]!r}: no such keyword; there are {' '.join(labels.keywords)}",
+                        "unknown_word")
+    changed = {word: score_of(value) for word, value in by_word.items()}
+    if everywhere is None:
+        return replace(settings, thresholds={**settings.thresholds, **changed})
+    return replace(settings, threshold=score_of(everywhere), thresholds=changed)
 
 
 def settings_from(document: Mapping[str, Any]) -> DetectorSettings:

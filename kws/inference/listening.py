@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterable, Iterator, Optional
 
 import numpy as np
 
-from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode
+from kws.audio.blocks import recording_blocks
+from kws.audio.decode import DEFAULT_LIMITS, Limits, Source
 from kws.inference.decision import Detection
 from kws.inference.detector import Detector, DetectorSettings, settings_from
 from kws.errors import ModelError
@@ -72,12 +74,14 @@ class Listener:
     """
 
     def __init__(self, model: StreamModel, settings: Optional[DetectorSettings] = None) -> None:
+        self.sample_rate = model.sample_rate
         self._model, self._detector = model, detector_of(model, settings or model.settings)
         self.reset()
 
-    def reset(self) -> None:
-        """Forget what was heard; the next sample is the first one."""
+    def reset(self, at_seconds: float = 0.0) -> None:
+        """Forget what was heard; the next sample is the first one, and comes at this time."""
         self._detector.reset()
+        self._starts_at = at_seconds
         self._state = np.zeros((1, self._model.state_size), dtype=np.float32)
         self._pending = np.zeros(self._model.lead_samples, dtype=np.float32)
         self._skip = self._model.delay_rows
@@ -100,7 +104,13 @@ class Listener:
             skipped = min(self._skip, len(logits))
             self._skip -= skipped
             detections += self._detector.feed(logits[skipped:])
+        if self._starts_at:
+            detections = [_later(detection, self._starts_at) for detection in detections]
         return detections
+
+    def best(self) -> tuple[str, float]:
+        """Return the keyword that the last steps came closest to, and its confidence then."""
+        return self._detector.best()
 
     def finish(self) -> list[Detection]:
         """End the sound: let silence follow until all of it was heard; return what that completes."""
@@ -119,8 +129,13 @@ def listen(model: StreamModel, chunks: Iterable[np.ndarray],
 
 def listen_to(model: StreamModel, source: Source, limits: Limits = DEFAULT_LIMITS,
               settings: Optional[DetectorSettings] = None) -> Iterator[Detection]:
-    """Yield the detections of a recording, a path or encoded bytes; raises AudioError if it cannot be used."""
-    return listen(model, [decode(source, model.sample_rate, limits)], settings)
+    """Yield the detections of a recording of any length, a path or encoded bytes; see `recording_blocks`."""
+    return listen(model, recording_blocks(source, model.sample_rate, limits), settings)
+
+
+def _later(detection: Detection, seconds: float) -> Detection:
+    return replace(detection, start_seconds=detection.start_seconds + seconds,
+                   end_seconds=detection.end_seconds + seconds, time_seconds=detection.time_seconds + seconds)
 
 
 def _usable(samples: np.ndarray) -> np.ndarray:

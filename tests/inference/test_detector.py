@@ -1,6 +1,7 @@
 """The detector: one event per utterance, the same for every chunking, nothing from nothing."""
 from __future__ import annotations
 
+import math
 from typing import Any, Sequence
 
 import numpy as np
@@ -9,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.inference.decision import Detection
-from kws.inference.detector import Detector, DetectorSettings, settings_from
-from kws.errors import ModelError
+from kws.inference.detector import Detector, DetectorSettings, score_of, settings_from, with_thresholds
+from kws.errors import DataError, ModelError
 from kws.model.labels import LabelSet
 
 LABELS = LabelSet.from_keywords(["no", "yes"])
@@ -124,3 +125,24 @@ def test_nothing_fed_is_nothing_heard():
 def test_a_rule_that_cannot_be_is_refused(document: dict[str, Any]):
     with pytest.raises(ValueError):
         settings_from(document)
+
+
+def test_thresholds_and_confidences_are_on_one_scale():
+    for confidence in (0.001, 0.3, 0.5, 0.999):
+        assert 1 / (1 + math.exp(-score_of(confidence))) == pytest.approx(confidence)
+    own = DetectorSettings(threshold=1.0, thresholds={"no": 3.0})
+    assert with_thresholds(own, LABELS, None, {"yes": 0.5}) == DetectorSettings(1.0, {"no": 3.0, "yes": 0.0})
+    assert with_thresholds(own, LABELS, 0.5, {}) == DetectorSettings(0.0, {})
+    assert with_thresholds(own, LABELS, 0.5, {"no": 0.5}) == DetectorSettings(0.0, {"no": 0.0})
+    with pytest.raises(DataError, match="'maybe'.* no yes"):
+        with_thresholds(own, LABELS, None, {"maybe": 0.5})
+
+
+def test_the_nearest_word_is_that_of_the_last_rows():
+    detector = Detector(LABELS, FRAME, 0.5, DetectorSettings(threshold=20.0, smoothing_seconds=FRAME))
+    assert detector.best()[1] == 0.0
+    detector.feed(said(20, (YES, 5, 3)))
+    word, confidence = detector.best()
+    assert word == "yes" and confidence > 0.99
+    detector.feed(said(20))
+    assert detector.best()[1] < 0.01

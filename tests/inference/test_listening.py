@@ -149,6 +149,18 @@ def test_a_missing_file_is_named(tmp_path: Path):
         StreamModel(tmp_path / STREAM_FILE)
 
 
+def test_after_a_gap_times_go_on(model: StreamModel, sound: np.ndarray, whole: list[Detection]):
+    listener = Listener(model, EAGER)
+    listener.feed(sound[:50_000])
+    listener.reset(at_seconds=3600.0)
+    again = listener.feed(sound) + listener.finish()
+    assert [found.word for found in again] == [found.word for found in whole]
+    for found, expected in zip(again, whole):
+        assert found.time_seconds == pytest.approx(expected.time_seconds + 3600)
+        assert found.start_seconds == pytest.approx(expected.start_seconds + 3600)
+        assert found.end_seconds == pytest.approx(expected.end_seconds + 3600)
+
+
 TIMES = np.arange(6 * RATE) / RATE
 NO_WORDS = {"silence": 0 * TIMES, "DC": 0 * TIMES + 0.5, "a step": np.where(TIMES < 3, -0.5, 0.5),
             "a hum": 0.3 * np.sin(2 * np.pi * 50 * TIMES), "a loud hum": 4 * np.sin(2 * np.pi * 50 * TIMES),

@@ -1,0 +1,47 @@
+"""Recordings of any length: in blocks, with the sound that decoding them as a whole gives."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.audio.blocks import recording_blocks
+from kws.audio.decode import Limits, decode
+from kws.errors import AudioError
+
+SHORT = Limits(max_seconds=1.0)
+
+
+@pytest.mark.parametrize("kind, rate, format, subtype", [
+    ("path", 16000, "WAV", "PCM_16"), ("bytes", 44100, "WAV", "PCM_24"), ("path", 44100, "FLAC", "PCM_16"),
+    ("bytes", 16000, "OGG", "VORBIS"), ("path", 16000, "MP3", "MPEG_LAYER_III")])
+def test_blocks_are_the_sound_of_the_whole(noise, tmp_path, format, subtype, rate, kind):
+    path = tmp_path / "sound"
+    soundfile.write(path, np.stack([noise(1, 23.0, rate), noise(2, 23.0, rate)], axis=1), rate, format=format,
+                    subtype=subtype)
+    blocks = list(recording_blocks(path if kind == "path" else path.read_bytes(), 16000, SHORT))
+    expected = decode(path, 16000)
+    assert len(blocks) >= 3 and max(map(len, blocks)) <= 10 * 16000 + 1000
+    found = np.concatenate(blocks)
+    assert len(found) == len(expected) and np.allclose(found, expected, atol=1e-5)
+
+
+def test_within_the_limits_it_is_what_decode_gives(noise, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1, 1.0), 16000)
+    only, = recording_blocks(tmp_path / "a.wav", 16000, SHORT)
+    assert np.array_equal(only, decode(tmp_path / "a.wav", 16000))
+
+
+def test_a_long_recording_that_is_cut_off_is_refused(noise, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1, 30.0), 16000)
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-1000])
+    with pytest.raises(AudioError) as error:
+        list(recording_blocks(tmp_path / "a.wav", 16000, SHORT))
+    assert error.value.code == "truncated_audio"
+
+
+@pytest.mark.parametrize("content, code", [(b"", "empty_audio"), (b"text", "unsupported_audio")])
+def test_other_errors_are_those_of_decode(content, code):
+    with pytest.raises(AudioError) as error:
+        list(recording_blocks(content, 16000))
+    assert error.value.code == code

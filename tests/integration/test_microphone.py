@@ -1,0 +1,187 @@
+"""`kws listen` on a real path of sound: a sound server whose loudspeaker is the microphone, as PortAudio sees it."""
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+
+pytestmark = pytest.mark.services
+
+ROOT = Path(__file__).resolve().parents[2]
+ALSA = """\
+</usr/share/alsa/alsa.conf>
+pcm.room { type pulse device "room.monitor" hint { show on description "Room" } }
+pcm.!default { type pulse }
+ctl.!default { type pulse }
+"""
+WORDS = ["go", "left", "up"]  # what is found in the recording
+SECONDS = 20  # for anything to happen
+
+
+class SoundServer:
+    """PulseAudio without hardware, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "asoundrc").write_text(ALSA)
+        address = f"unix:{folder}/native"
+        self.environment = {**os.environ, "PULSE_SERVER": address, "PULSE_RUNTIME_PATH": str(folder),
+                            "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder), "OMP_NUM_THREADS": "1",
+                            "ALSA_CONFIG_PATH": str(folder / "asoundrc"), "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--system=false", "--use-pid-file=no", "-L",
+             f"module-native-protocol-unix socket={folder}/native auth-anonymous=1"],
+            env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def control(self, *command: str, check: bool = True) -> str:
+        """Run pactl."""
+        done = subprocess.run(["pactl", *command], env=self.environment, timeout=SECONDS, text=True,
+                              capture_output=True)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def plug_in(self) -> None:
+        """Add the device: what is played to it is what it records."""
+        self.control("load-module", "module-null-sink", "sink_name=room", "rate=48000")
+
+    def play(self, path: Path) -> None:
+        """Play a recording to its end."""
+        subprocess.run(["paplay", "--device=room", str(path)], env=self.environment, check=True, timeout=60)
+
+
+@pytest.fixture
+def server():
+    if not shutil.which("pulseaudio") or not shutil.which("pactl") or not glob.glob("/usr/lib/*/libportaudio.so.2") or \
+            not glob.glob("/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so"):
+        pytest.skip("no sound server; Debian's packages pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins")
+    pytest.importorskip("sounddevice")
+    folder = Path(tempfile.mkdtemp(prefix="kws-sound-"))  # short: the path of a socket has at most 107 bytes
+    server = SoundServer(folder)
+    wait_for(lambda: "Server Name" in server.control("info", check=False), "the sound server")
+    server.plug_in()
+    yield server
+    server.process.terminate()
+    server.process.wait(SECONDS)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """The sample of the documentation, in a format that paplay takes, and stereo."""
+    samples, rate = soundfile.read(ROOT / "docs/samples/five-words.flac")
+    path = tmp_path_factory.mktemp("sound") / "words.wav"
+    soundfile.write(path, np.stack([samples, samples], axis=1), rate)
+    return path
+
+
+def wait_for(condition, what):
+    limit = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < limit, f"waited in vain for {what}"
+        time.sleep(0.1)
+
+
+class Listening:
+    """A running `kws listen`."""
+
+    def __init__(self, server: SoundServer, *arguments: str) -> None:
+        self.process = subprocess.Popen([sys.executable, "-m", "kws", "listen", "--format", "jsonl", *arguments],
+                                        env=server.environment, cwd=server.folder, text=True, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
+        self.events: list[dict] = []
+        self.messages: list[str] = []
+        self.threads = [threading.Thread(target=self._read_events), threading.Thread(target=self._read_messages)]
+        for thread in self.threads:
+            thread.start()
+        wait_for(lambda: "source-output" in server.control("list", "source-outputs").lower().replace(" ", "-"),
+                 "the recording to start")
+        time.sleep(2.5)  # a sound server needs a while for its first samples
+
+    def _read_events(self) -> None:
+        self.events += (json.loads(line) for line in iter(self.process.stdout.readline, ""))
+
+    def _read_messages(self) -> None:
+        for line in self.process.stderr:
+            self.messages.append(line)
+
+    def stop(self, sent: int = signal.SIGTERM) -> None:
+        self.process.send_signal(sent)
+        self.process.wait(SECONDS)
+        for thread in self.threads:
+            thread.join()
+        assert self.process.returncode == EXIT_INTERRUPTED
+        assert self.messages[-1] == "error: interrupted\n" and "Traceback" not in "".join(self.messages)
+
+
+def test_words_that_are_played_are_heard_and_the_microphone_may_be_pulled_out(server, recording, tmp_path):
+    listening = Listening(server, "--save-detections", str(tmp_path))
+    server.play(recording)
+    wait_for(lambda: len(list(tmp_path.glob("*.wav"))) >= 3, "three words")
+    server.control("unload-module", "module-null-sink")
+    wait_for(lambda: any("waiting for it" in line for line in listening.messages), "the loss to be told")
+    time.sleep(3)
+    server.plug_in()
+    wait_for(lambda: any("is back" in line for line in listening.messages), "the microphone to be found again")
+    time.sleep(2)
+    server.play(recording)
+    wait_for(lambda: len(list(tmp_path.glob("*.wav"))) >= 6, "three words more")
+    listening.stop()
+    assert [event["word"] for event in listening.events] == 2 * WORDS
+    first, second = listening.events[:3], listening.events[3:]
+    distances = [[after["time_s"] - before["time_s"] for before, after in zip(half, half[1:])]
+                 for half in (first, second)]
+    assert np.allclose(distances[0], distances[1], atol=0.15), "the words lie as they do in the recording"
+    assert second[0]["time_s"] - first[2]["time_s"] > 5, "time went on while the microphone was away"
+    assert sum("waiting for it" in line for line in listening.messages) == 1
+    for path in tmp_path.glob("*.wav"):
+        samples, rate = soundfile.read(path)
+        assert rate == 16000 and len(samples) == 16000 and np.abs(samples).max() > 0.05, path
+
+
+def test_a_microphone_that_gives_nothing_without_an_error_is_opened_again(server, recording):
+    listed = subprocess.run([sys.executable, "-m", "kws", "listen", "--list-devices"], env=server.environment,
+                            text=True, capture_output=True, check=True, cwd=server.folder).stdout
+    index, = (line.split()[0] for line in listed.splitlines() if " room (" in line)
+    listening = Listening(server, "--device", index)
+    server.control("suspend-sink", "room", "1")
+    wait_for(lambda: any("waiting for it" in line for line in listening.messages), "the silence to be noticed")
+    server.control("suspend-sink", "room", "0")
+    wait_for(lambda: any("is back" in line for line in listening.messages), "the microphone to be found again")
+    time.sleep(1)
+    server.play(recording)
+    time.sleep(1)
+    listening.stop(signal.SIGINT)
+    assert [event["word"] for event in listening.events] == WORDS
+
+
+def test_devices_are_listed_and_chosen_by_name(server):
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "kws", "listen", *arguments], env=server.environment, text=True,
+                              capture_output=True, timeout=SECONDS, cwd=server.folder)
+
+    listed = run("--list-devices")
+    assert listed.returncode == 0 and "room (" in listed.stdout and "* default (" in listed.stdout
+    absent = run("--device", "nowhere")
+    assert absent.returncode == EXIT_BAD_INPUT and absent.stderr.count("\n") == 1
+    assert "nowhere" in absent.stderr and "room" in absent.stderr
+
+
+def test_a_machine_without_a_microphone_is_told_in_one_line(server):
+    server.control("unload-module", "module-null-sink")
+    done = subprocess.run([sys.executable, "-m", "kws", "listen", "--device", "room"], env=server.environment,
+                          text=True, capture_output=True, timeout=SECONDS, cwd=server.folder)
+    assert done.returncode == EXIT_BAD_INPUT and done.stderr.count("\n") == 1 and "cannot be opened" in done.stderr
