@@ -1,11 +1,12 @@
 """Make a corpus of synthetic speech commands, the same on every run.
 
-  kws synthesize                               the default: 10,000 clips, 310 MB, half a minute
+  kws synthesize                               the default: 10,000 clips, 340 MB, a minute
   kws synthesize data --keywords lights fan    your own words, no recordings needed
   kws synthesize few --speakers 10             a quick look: 10 speakers, 1,000 clips
 
 The layout is that of Google Speech Commands: <word>/<speaker>_nohash_<take>.wav and _background_noise_/; real
-recordings can take its place. Synthetic voices show that the pipeline works, not how accurate a model is on people.
+recordings can take its place. _negative_speech_/ holds talk without a keyword to train on, _streams_/ running sound to
+measure on. Synthetic voices show that the pipeline works, not how accurate a model is on people.
 """
 from __future__ import annotations
 

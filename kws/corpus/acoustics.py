@@ -97,11 +97,35 @@ def record(word: np.ndarray, response: np.ndarray, hiss: float, rng: np.random.G
     length = SAMPLE_RATE if rng.random() < 0.85 else int(rng.integers(shortest, SAMPLE_RATE, endpoint=True))
     start = math.floor((rng.random() + rng.random()) / 2 * (length - len(word) + 1))  # the middle more often
     wet = signal.fftconvolve(word, response)[:length - start]
+    return _over_hiss(wet, start, length, hiss, rng)
+
+
+def record_talk(sentences: Sequence[np.ndarray], response: np.ndarray, hiss: float,
+                rng: np.random.Generator) -> np.ndarray:
+    """Record sentences in a room, one after the other, with pauses of 0.2 to 0.7 s around them.
+
+    Args:
+        sentences: [T] float64 each, trimmed.
+        response, hiss, rng: as for `record`.
+    Returns:
+        [T'] int16.
+    """
+    parts = [part for sentence in sentences for part in (_pause(rng), sentence)]
+    wet = signal.fftconvolve(np.concatenate([*parts, _pause(rng)]), response)
+    return _over_hiss(wet, 0, len(wet), hiss, rng)
+
+
+def _pause(rng: np.random.Generator) -> np.ndarray:
+    return np.zeros(rng.integers(SAMPLE_RATE // 5, 7 * SAMPLE_RATE // 10))
+
+
+def _over_hiss(wet: np.ndarray, start: int, length: int, hiss: float, rng: np.random.Generator) -> np.ndarray:
+    """[T] float64, from `start` on over a noise floor -> [length] int16; draws how loud both are."""
     peak = 10 ** rng.uniform(-1.2, -0.1)  # -24..-2 dB of full scale
     floor = signal.lfilter([1.0], [1.0, -hiss], gaussian_noise(rng, length))
-    clip = _to_peak(floor, peak * 10 ** rng.uniform(-3.0, -1.7))  # 34..60 dB below the word, peak to peak
-    clip[start:start + len(wet)] += _to_peak(wet, peak)
-    return to_int16(clip)
+    sound = _to_peak(floor, peak * 10 ** rng.uniform(-3.0, -1.7))  # 34..60 dB below the voice, peak to peak
+    sound[start:start + len(wet)] += _to_peak(wet, peak)
+    return to_int16(sound)
 
 
 def gaussian_noise(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -169,6 +193,8 @@ def to_int16(waveform: np.ndarray) -> np.ndarray:
 
 
 def write(path: Path, samples: np.ndarray) -> None:
-    """Write [T] int16 as a WAV file, making its folder."""
+    """Write [T] int16 as a WAV file, or FLAC where the name says so, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+    # FLAC's least effort uses integers only; more of it predicts in floating point, as each processor can.
+    effort = 0.0 if path.suffix == ".flac" else None
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16", compression_level=effort)

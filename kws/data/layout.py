@@ -9,7 +9,7 @@ from typing import Iterator, Mapping, Optional, Sequence
 
 import pandas as pd
 
-from kws.audio.folders import NOISE_FOLDER, SUFFIXES, Entry, describe, entries
+from kws.audio.folders import NEGATIVES_FOLDER, NOISE_FOLDER, STREAMS_FOLDER, SUFFIXES, Entry, describe, entries
 from kws.data.problems import Problem
 from kws.data.split import TESTING_LIST, VALIDATION_LIST, SplitRule
 from kws.errors import DataError
@@ -18,7 +18,7 @@ from kws.model.labels import SILENCE, LabelSet, normal
 # Where the speaker stands in the path of a clip. Speech Commands: <word>/<speaker>_nohash_<number of the take>.wav
 SPEAKER_PATTERN = "(?P<speaker>[^/]+?)_nohash_[^/]*$"
 NO_WORD = "outside of a word's folder"
-_READ_ELSEWHERE = (VALIDATION_LIST, TESTING_LIST)
+_READ_ELSEWHERE = (VALIDATION_LIST, TESTING_LIST, NEGATIVES_FOLDER, STREAMS_FOLDER)
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # undecodable bytes of a name arrive as lone surrogates
 _MAX_NAMED = 40  # words that a message lists
 
@@ -46,7 +46,8 @@ class Layout:
 def scan(root: Path, labels: LabelSet, speaker_pattern: str = SPEAKER_PATTERN) -> Layout:
     """List the recordings of a tree with one folder per word, at any depth in it; `kws.audio.folders` says what is one.
 
-    The folders `_silence_` and `_unknown_` hold clips of these labels.
+    The folders `_silence_` and `_unknown_` hold clips of these labels; `_negative_speech_` and `_streams_` belong to
+    training and measuring for running sound.
 
     Args:
         root: the data folder.
@@ -61,7 +62,7 @@ def scan(root: Path, labels: LabelSet, speaker_pattern: str = SPEAKER_PATTERN) -
     pattern = re.compile(speaker_pattern)
     for entry in _readable(root):
         folder, _, inside = entry.path.partition("/")
-        if entry.path in _READ_ELSEWHERE:
+        if entry.path in _READ_ELSEWHERE or folder in _READ_ELSEWHERE:
             continue
         if entry.passed_over or not inside:
             passed_over[entry.passed_over or NO_WORD] += 1
