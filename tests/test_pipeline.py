@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kws.audio.folders import STREAMS_FOLDER
 from kws.config.sections import load_config
 
 PIPELINE = yaml.safe_load(Path("dvc.yaml").read_text())
@@ -74,21 +75,29 @@ def test_packages_hold_no_code_that_a_stage_could_depend_on():
         assert kinds <= {ast.Expr, ast.Assign, ast.ImportFrom}, path
 
 
+def settings_of(stage):
+    """The keys of the configuration that a stage depends on; a stage whose command reads none has no `params`."""
+    return [key for params in STAGES[stage].get("params", []) for key in params[str(CONFIG)]]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_settings_of_a_stage_exist(stage):
     config = load_config(CONFIG).model_dump()
-    (params,) = STAGES[stage]["params"]
-    for key in params[str(CONFIG)]:
+    for key in settings_of(stage):
         value = config
         for name in key.split("."):
             value = value[name]
 
 
-def test_every_setting_but_those_of_tracking_and_running_sound_belongs_to_a_stage():
-    listed = {key for stage in STAGES.values() for params in stage["params"] for key in params[str(CONFIG)]}
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_settings_if_its_command_reads_the_configuration(stage):
+    assert bool(settings_of(stage)) == (str(CONFIG) in str(STAGES[stage]["cmd"]) or stage == "evaluate")
+
+
+def test_every_setting_but_those_of_tracking_belongs_to_a_stage():
+    listed = {key for stage in STAGES for key in settings_of(stage)}
     config = load_config(CONFIG).model_dump()
     config.pop("tracking")
-    config.pop("streams")  # a training of its own, `kws train-streams`, of recordings that the corpus does not have
     for section, values in config.items():
         keys = {f"{section}.{name}" for name in values} if isinstance(values, dict) else {section}
         assert section in listed or keys <= listed, keys - listed
@@ -100,4 +109,7 @@ def test_paths_of_the_pipeline_are_those_of_the_configuration():
     assert {str(config.data.prepared), str(config.training.model)} <= outputs
     assert str(config.data.root) in STAGES["prepare"]["deps"]
     assert PIPELINE["artifacts"]["kws"]["path"] == str(config.training.model)
-    assert str(config.training.model) in STAGES["evaluate"]["cmd"]
+    streams = f"{config.data.root}/{STREAMS_FOLDER}"
+    assert streams in STAGES["evaluate-streams"]["deps"]
+    for stage, measured in (("evaluate", ""), ("evaluate-streams", streams)):
+        assert str(config.training.model) in STAGES[stage]["cmd"] and measured in STAGES[stage]["cmd"]

@@ -1,9 +1,11 @@
 """Train a finished model on for running sound; the result is added to its folder.
 
-  kws train-streams configs/kws.yaml --set 'streams.negatives=[recordings/talk]' -v
+  kws train-streams configs/kws.yaml -v
+  kws train-streams configs/kws.yaml --set 'streams.negatives=[recordings/talk, television.mp3]' -v
 
-Starts from training.model; words and noise come from the prepared store, talk from streams.negatives. The clip model
-stays as it is. kws export adds stream.onnx to the folder, and kws evaluate-streams measures it.
+Starts from training.model; words and noise come from the prepared store, talk from streams.negatives, or else from
+_negative_speech_ in the data folder. The clip model stays as it is. kws export adds stream.onnx to the folder,
+and kws evaluate-streams measures it. With streams.steps=0 there is nothing to do.
 """
 from __future__ import annotations
 
@@ -22,6 +24,9 @@ def run(args: argparse.Namespace) -> int:
     from kws.config.sections import load_config
 
     config = load_config(args.config, args.set)
+    if config.streams.steps == 0:
+        print("streams.steps is 0: not trained for running sound")
+        return EXIT_OK
     start_logging(args.verbose, config.training.model / "streams.log")
     from kws.training.stream_job import train_for_streams  # after the settings are known to be good: it takes seconds
 

@@ -36,7 +36,8 @@ class Sources:
     Args:
         keywords: for each keyword its clips, [N, T].
         others: for each other word its clips, [N, T]; words are drawn by the root of how many clips they have.
-        speech: recordings of minutes without a keyword, [T'] each; drawn by length.
+        speech: recordings of minutes without a keyword, [T'] each; drawn by length; without any, rows of
+            other words stand in for them.
         backgrounds: recordings of noise, hums and music, [T'] each; equally likely.
         rooms: impulse responses, [R] each, of rooms that some compositions are heard in; may be none.
     """
@@ -65,7 +66,7 @@ class Composer:
         self._sources, self._rate, self._size = sources, sample_rate, round(seconds * sample_rate)
         self._share, self._speed, self._snr_db = keyword_share, speed, snr_db
         lengths = np.array([len(recording) for recording in sources.speech], dtype=np.float64)
-        self._speech_weights = lengths / lengths.sum()
+        self._speech_weights = lengths / max(lengths.sum(), 1.0)
         counts = np.sqrt([len(clips) for clips in sources.others])
         self._other_weights = counts / counts.sum()
 
@@ -171,6 +172,8 @@ class Composer:
 
     def _talk(self, rng: np.random.Generator) -> np.ndarray:
         recordings = self._sources.speech
+        if not recordings:
+            return self._chain(rng)
         recording = recordings[int(rng.choice(len(recordings), p=self._speech_weights))]
         spare = int(self._size * (1 + self._speed)) + 2
         warped = self._warped(self._cut(recording, spare, rng), rng)

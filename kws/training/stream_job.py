@@ -3,29 +3,30 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Mapping, Sequence
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from kws.audio.decode import Limits
-from kws.audio.folders import entries
+from kws.audio.folders import NEGATIVES_FOLDER, entries
 from kws.config.architecture import load_architecture
 from kws.config.sections import Config
 from kws.corpus.acoustics import room_response
 from kws.corpus.ambience import music, places
 from kws.corpus.babble import crowds
 from kws.corpus.noises import sounds
-from kws.data.inspection import inspect_file
+from kws.data.background import inspect_background
 from kws.data.noise_bank import PARTS
 from kws.data.running_sound import Composer, Sources
 from kws.data.split import TRAINING
 from kws.data.store import PreparedStore, load_store
-from kws.errors import AudioError, ConfigError, DataError
+from kws.errors import AudioError, DataError
 from kws.files.atomic import atomic_file
 from kws.inference.detector import DetectorSettings
 from kws.model.folder import CONFIG_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
@@ -36,31 +37,30 @@ from kws.model.streaming import check_streamable
 from kws.training.stream_training import Recipe, train_on_sound
 
 _ROOMS = 120
-_LIMITS = Limits(max_bytes=2**32, max_seconds=24 * 3600.0, max_values=2**32)
+
+logger = logging.getLogger(__name__)
 
 
 def train_for_streams(config: Config) -> Path:
     """Train `training.model` on; add the weights and the detector's rule to its folder, and return it.
 
     Raises:
-        ConfigError: if no recordings without keywords are named.
         DataError: if the prepared store or a recording cannot be used.
         ModelError: if there is no clip model to start from, or it cannot hear running sound.
     """
     settings = config.streams
-    if not settings.negatives:
-        raise ConfigError("streams", ["negatives: found none; expected files or folders of recordings without a "
-                                      "keyword: talk is what a detector hears most"])
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.training.num_threads or os.cpu_count() or 1)
     model, store = load_torch_model(config.training.model), load_store(config.data.prepared)
     check_streamable(model.network)
-    composer = Composer(sources(store, recordings(settings.negatives, store.sample_rate)), store.sample_rate,
-                        settings.seconds)
     models = [_teacher(settings.teacher, model), model] if settings.teacher else [model]
     recipe = Recipe(settings.steps, settings.batch_size, settings.learning_rate, settings.negative_weight,
                     settings.smoothing_seconds, settings.workers, config.seed)
-    trained = train_on_sound(models, composer, settings.seconds, recipe)[-1]
+    with TemporaryDirectory() as scratch:  # of the samples of long recordings
+        speech = recordings(_negatives(config), store.sample_rate, Path(scratch))
+        composer = Composer(sources(store, speech), store.sample_rate, settings.seconds)
+        trained = train_on_sound(models, composer, settings.seconds, recipe)[-1]
+        del speech, composer  # and their maps, before the files
     rule = DetectorSettings(smoothing_seconds=settings.smoothing_seconds)
     write_stream_weights(config.training.model, trained, asdict(rule))
     return config.training.model
@@ -85,9 +85,25 @@ def _teacher(architecture: Path, model: KwsForAudioClassification) -> KwsForAudi
     return teacher
 
 
-def recordings(paths: Sequence[Path], sample_rate: int) -> list[np.ndarray]:
+def _negatives(config: Config) -> Sequence[Path]:
+    """Take `streams.negatives`; where it names nothing, the data folder's own talk, if there is any."""
+    usual = config.data.root / NEGATIVES_FOLDER
+    if config.streams.negatives:
+        return config.streams.negatives
+    if usual.is_dir():
+        return (usual,)
+    logger.warning("no recordings without a keyword, neither in streams.negatives nor in %s: rows of other words "
+                   "stand in for talk, and the model will take talk for keywords more often", usual)
+    return ()
+
+
+def recordings(paths: Sequence[Path], sample_rate: int, scratch: Path) -> list[np.ndarray]:
     """Decode files, and all audio files of folders: int16 [T] each, in the order of their names.
 
+    Args:
+        paths: of files and folders.
+        sample_rate: Hz, of the samples.
+        scratch: a folder for the samples of recordings over a minute, which are mapped from there.
     Raises:
         DataError: "no_data" if a path holds no audio file; AudioError if one cannot be decoded.
     """
@@ -98,13 +114,14 @@ def recordings(paths: Sequence[Path], sample_rate: int) -> list[np.ndarray]:
             root, files = path, [entry.path for entry in entries(path) if not (entry.passed_over or entry.error)]
         if not files:
             raise DataError(f"{path}: no audio files; expected recordings without a keyword", "no_data")
-        found += [_samples(file, root, sample_rate) for file in files]
+        for file in files:
+            found.append(_samples(file, root, sample_rate, scratch / f"{len(found)}.raw"))
     return found
 
 
-def _samples(path: str, root: Path, sample_rate: int) -> np.ndarray:
-    """Decode a whole recording as `kws prepare` does: [T] int16."""
-    inspection = inspect_file(path, root, sample_rate, None, _LIMITS)
+def _samples(path: str, root: Path, sample_rate: int, scratch: Path) -> np.ndarray:
+    """Decode a whole recording as `kws prepare` does background noise: [T] int16."""
+    inspection = inspect_background(path, root, sample_rate, scratch)
     if inspection.samples is None:
         raise AudioError(f"{root}: {inspection.message}", inspection.code)
     return inspection.samples
