@@ -12,7 +12,8 @@ from typing import Iterator, Sequence
 import numpy as np
 
 from kws.corpus import acoustics, voices
-from kws.corpus.voices import ESPEAK, PICO, Utterance, Voice
+from kws.corpus.engines import ESPEAK, PICO
+from kws.corpus.voices import Utterance, Voice
 from kws.errors import DataError
 
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"

@@ -20,7 +20,8 @@ from kws.audio.folders import NEGATIVES_FOLDER, NOISE_FOLDER, STREAMS_FOLDER
 from kws.corpus import acoustics, sentences, stream_set, voices
 from kws.corpus.cast import TESTING, TRAINING, Speaker, engine_seed, say_words, speaker_name, variants, whole_cast
 from kws.corpus.talk import share, talk
-from kws.corpus.voices import ESPEAK, Utterance, Voice
+from kws.corpus.engines import ESPEAK
+from kws.corpus.voices import Utterance, Voice
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
 from kws.inference.cores import available_cores

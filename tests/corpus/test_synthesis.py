@@ -16,15 +16,20 @@ import soundfile
 from scipy.signal import welch
 
 from kws.__main__ import main
-from kws.corpus import acoustics, synthesis, voices
-from kws.corpus.synthesis import NOISE_FOLDER, speaker_name, synthesize, tree_digest
-from kws.corpus.voices import ESPEAK, PICO, Utterance, Voice, pronounce
+from kws.audio.folders import NEGATIVES_FOLDER, NOISE_FOLDER, STREAMS_FOLDER
+from kws.config.sections import load_config
+from kws.corpus import acoustics, sentences, voices
+from kws.corpus.cast import say_words, speaker_name, whole_cast
+from kws.corpus.synthesis import synthesize, tree_digest
+from kws.corpus.engines import ESPEAK, PICO
+from kws.corpus.voices import Utterance, Voice, pronounce
 from kws.errors import DataError
+from kws.evaluation.streams import read_streams
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYWORDS, WORDS = ("go", "turn off"), ("zero",)
 NAME = re.compile(r"[0-9a-f]{8}_nohash_[0-9]+\.wav")
-DEFAULT_DIGEST = "36e73f69d33055c255ecbe923aa6f596da38c0b0bb4392d6e52bad52d6284064"
+DEFAULT_DIGEST = "977c3aecc0c5b59d221f2d465823e1f9dafe525c45a84c19d4f7d597f0dd5c4c"
 
 
 def tiny(folder: Path, **changes: object) -> Path:
@@ -86,7 +91,8 @@ def test_digest_sees_names_and_contents(tmp_path: Path) -> None:
 # What is in the folder
 
 def test_layout_is_that_of_speech_commands(corpus: Path) -> None:
-    assert {folder.name for folder in corpus.iterdir()} == {*KEYWORDS, *WORDS, NOISE_FOLDER}
+    assert {folder.name for folder in corpus.iterdir()} == {
+        *KEYWORDS, *WORDS, NOISE_FOLDER, NEGATIVES_FOLDER, STREAMS_FOLDER}
     for word, takes in (("go", 2), ("turn off", 2), ("zero", 1)):
         names = [path.name for path in (corpus / word).iterdir()]
         assert all(NAME.fullmatch(name) for name in names)
@@ -109,8 +115,8 @@ def test_clips_are_audible_and_not_clipped(corpus: Path) -> None:
 
 
 def test_words_stand_whole_in_their_clip() -> None:
-    (speaker,) = (item for item in synthesis._cast(0) if item.voice.name == "en-GB")
-    (word,) = synthesis._speak(speaker, [Utterance("seven")], seed=0)
+    (speaker,) = (item for item in whole_cast(0) if item.voice.name == "en-GB")
+    (word,) = say_words(speaker, [Utterance("seven")], seed=0)
     lengths = set()
     for take in range(40):
         rng = acoustics.generator("take", take)
@@ -136,7 +142,7 @@ def test_trim_keeps_the_word_and_drops_the_silence() -> None:
 # Speakers
 
 def test_every_voice_variant_is_one_speaker() -> None:
-    cast = list(synthesis._cast(0))
+    cast = list(whole_cast(0))
     variants = [speaker.voice.name.split("+")[-1] for speaker in cast]
     assert len(cast) == len({speaker.name for speaker in cast}) == len(set(variants)) >= 100
     for speaker, variant in zip(cast, variants):
@@ -144,13 +150,14 @@ def test_every_voice_variant_is_one_speaker() -> None:
 
 
 def test_the_rule_splits_the_speakers_about_80_10_10() -> None:
-    sets = [which_set(speaker.name) for speaker in synthesis._cast(0)]
+    sets = [which_set(speaker.name) for speaker in whole_cast(0)]
+    assert sets == [speaker.part for speaker in whole_cast(0)]
     assert Counter(sets) == {"training": 79, "validation": 11, "testing": 10}
     assert len(set(sets[:10])) == 3  # as the help promises for a quick look
 
 
 def test_speakers_keep_their_names_under_another_seed_and_change_their_voice() -> None:
-    first, second = list(synthesis._cast(0)), list(synthesis._cast(1))
+    first, second = list(whole_cast(0)), list(whole_cast(1))
     assert [speaker.name for speaker in first] == [speaker.name for speaker in second]
     assert sum(one.speed == other.speed for one, other in zip(first, second)) == 0
 
@@ -201,6 +208,77 @@ def test_clicks_are_sparse_and_babble_is_speech_like(corpus: Path) -> None:
     babble, frequencies, power = noise(corpus, "babble")
     assert np.abs(babble).max() < 15 * babble.std()
     assert power[(frequencies > 100) & (frequencies < 1_500)].mean() > 10 * power[frequencies > 5_000].mean()
+
+
+# Running sound
+
+SOUNDS_LIKE_ONE = "know knows write rite wright".split()  # a keyword of the default task
+
+
+def test_no_sentence_has_a_keyword_or_a_word_that_sounds_like_one() -> None:
+    keywords = [*load_config(ROOT / "configs/kws.yaml").data.keywords, *SOUNDS_LIKE_ONE]
+    for texts in (sentences.FOR_TRAINING, sentences.FOR_TESTING):
+        assert sentences.without(texts, keywords) == list(texts)
+        assert len(set(texts)) == len(texts) > 45
+    assert not set(sentences.FOR_TRAINING) & set(sentences.FOR_TESTING)
+
+
+@pytest.mark.parametrize(("text", "keyword"), [
+    ("Go!", "go"), ("It is the on-brand one.", "on"), ("Please TURN  off, now.", "turn_off"), ("He said no.", "no")])
+def test_a_sentence_with_a_keyword_is_found(text: str, keyword: str) -> None:
+    assert sentences.without([text, "Nobody stopped going."], [keyword]) == ["Nobody stopped going."]
+
+
+def test_the_training_voices_talk_as_long_as_their_sentences_take(corpus: Path) -> None:
+    training = {speaker.name for speaker in list(whole_cast(0))[:6] if speaker.part == "training"}
+    files = sorted((corpus / NEGATIVES_FOLDER).iterdir())
+    assert {path.name for path in files} == {f"{name}.flac" for name in training}
+    for path in files:
+        sound, rate = soundfile.read(path)
+        assert (rate, soundfile.info(path).subtype) == (16_000, "PCM_16")
+        assert 4 < len(sound) / rate < 20 and 0.05 < np.abs(sound).max() < 0.99
+
+
+def test_without_sentences_that_may_be_said_nobody_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FOR_TRAINING", "FOR_TESTING"):
+        monkeypatch.setattr(sentences, name, ("Please go.",))
+    folder = tiny(tmp_path / "data", words=(), keyword_takes=1)
+    assert not (folder / NEGATIVES_FOLDER).exists()
+    assert [stream.keyword_free for stream in read_streams(folder / STREAMS_FOLDER)] == ["no"] * 3
+
+
+def test_words_lie_in_the_streams_where_the_table_says(corpus: Path) -> None:
+    streams = {stream.path: stream for stream in read_streams(corpus / STREAMS_FOLDER)}
+    assert set(streams) == {"clean.flac", "noise-20db.flac", "noise-10db.flac", "talk.flac"}
+    assert (streams["talk.flac"].keyword_free, streams["talk.flac"].events) == ("yes", ())
+    for stream in streams.values():
+        sound, rate = soundfile.read(corpus / STREAMS_FOLDER / stream.path)
+        assert rate == 16_000 and len(sound) / rate == pytest.approx(stream.seconds, abs=0.001)
+    for name, above_db in (("clean.flac", 49), ("noise-20db.flac", 20), ("noise-10db.flac", 10)):
+        events = streams[name].events
+        assert Counter(event.word == "_unknown_" for event in events) == {False: 5, True: 2}
+        assert {event.word for event in events} == {*KEYWORDS, "_unknown_"}
+        sound, _ = soundfile.read(corpus / STREAMS_FOLDER / name)
+        said = np.zeros(len(sound), dtype=bool)
+        for event in events:
+            assert event.voice_end_seconds == event.end_seconds
+            start, end = (round(seconds * 16_000) for seconds in (event.start_seconds, event.end_seconds))
+            assert not said[max(start - 8_000, 0):end].any()  # half a second apart
+            said[start:end] = True
+        after = np.convolve(said, np.ones(4_001), "full")[:len(said)] > 0.5  # rooms die away in a quarter of a second
+        level, noise = (np.sqrt(np.square(sound[part]).mean()) for part in (said, ~after))
+        expected = 10 * np.log10(1 + 10 ** (above_db / 10))
+        assert 20 * np.log10(level / noise) == pytest.approx(expected, abs=2.5)
+
+
+def test_flac_is_written_without_floating_point(tmp_path: Path) -> None:
+    sound = (8_000 * np.sin(np.arange(16_000) * 0.05)).astype(np.int16)
+    acoustics.write(tmp_path / "a.flac", sound)
+    content = (tmp_path / "a.flac").read_bytes()
+    assert soundfile.read(tmp_path / "a.flac", dtype="int16")[0].tolist() == sound.tolist()
+    for level, same in ((0.0, True), (None, False)):  # the least effort, and the usual one
+        soundfile.write(tmp_path / "b.flac", sound, 16_000, subtype="PCM_16", compression_level=level)
+        assert ((tmp_path / "b.flac").read_bytes() == content) == same
 
 
 # Voices
@@ -277,9 +355,9 @@ def test_a_long_word_is_said_faster_not_cut(monkeypatch: pytest.MonkeyPatch) -> 
         return original(voice, utterances, seed)
 
     monkeypatch.setattr(voices, "pronounce", spy)
-    speaker = next(synthesis._cast(0))
+    speaker = next(whole_cast(0))
     words = [Utterance("go"), Utterance("supercalifragilistic", speed=0.7)]
-    spoken = synthesis._speak(speaker, words, seed=0)
+    spoken = say_words(speaker, words, seed=0)
     assert [[item.text for item in batch] for batch in asked][:2] == [
         ["go", "supercalifragilistic"], ["supercalifragilistic"]]
     assert asked[1][0].speed > asked[0][1].speed
@@ -343,7 +421,7 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_alone(tmp_path: Path) 
 def test_force_replaces_a_synthetic_corpus(tmp_path: Path) -> None:
     folder = tiny(tmp_path / "data", speakers=1)
     tiny(folder, speakers=1, words=(), overwrite=True)
-    assert {item.name for item in folder.iterdir()} == {*KEYWORDS, NOISE_FOLDER}
+    assert {item.name for item in folder.iterdir()} == {*KEYWORDS, NOISE_FOLDER, NEGATIVES_FOLDER}
     assert list(tmp_path.iterdir()) == [folder]
 
 

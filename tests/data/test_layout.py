@@ -50,6 +50,15 @@ def test_noise_is_apart_and_reserved_folders_keep_their_label(tmp_path):
     assert "_background_noise_" not in labels
 
 
+def test_talk_and_streams_are_no_words_and_nothing_is_told_of_them(tmp_path):
+    tree(minimal(tmp_path), "_negative_speech_/tv.mp3", "_negative_speech_/monday/talk.flac",
+         "_negative_speech_/notes.txt", "_streams_/manifest.csv", "_streams_/clean.flac", "_streams_/.cache/x.wav")
+    layout = scan(tmp_path, LABELS)
+    assert set(layout.clips["word"]) == {"yes", "no", "bed"}
+    assert layout.noise == () and layout.passed_over == {} and layout.nameless == ()
+    assert check_layout(layout, SplitRule(10.0, 10.0)) == []
+
+
 def test_what_is_not_a_clip_is_counted(tmp_path):
     tree(minimal(tmp_path), "LICENSE", "README.md", "validation_list.txt", "stray.wav", ".cache/x.wav",
          "yes/._a_nohash_0.wav", "yes/notes.txt", "yes/x.m4a", "no/Icon\r", "empty/readme")

@@ -1,6 +1,8 @@
 """Composed sound: words lie where they are said to lie, and hours without them hold none."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,13 @@ def test_words_are_where_they_are_said_to_be(sources: Sources):
 def test_without_keywords_none_is_said(sources: Sources):
     composer, rng = Composer(sources, RATE, 4.0, keyword_share=0.0), np.random.default_rng(3)
     assert all(composer.compose(rng)[1] == [] for _ in range(20))
+
+
+def test_rows_of_other_words_stand_in_for_talk(sources: Sources):
+    composer = Composer(replace(sources, speech=[]), RATE, 4.0, keyword_share=0.0)
+    sounds = [composer.compose(np.random.default_rng(seed))[0] for seed in range(10)]
+    assert all(np.isfinite(sound).all() for sound in sounds)
+    assert sum(np.abs(sound).max() > 0.001 for sound in sounds) == 10
 
 
 def test_recordings_shorter_than_a_composition_will_do(sources: Sources):

@@ -76,7 +76,8 @@ def make_project(folder: Path) -> Project:
             shutil.copy(ROOT / name, target)
     project = Project(folder)
     project.configure(data={"keywords": ["yes", "no"]}, tracking={"enabled": False},
-                      training={"epochs": 1, "min_epoch_steps": 0, "warmup_epochs": 0.5, "num_threads": 1})
+                      training={"epochs": 1, "min_epoch_steps": 0, "warmup_epochs": 0.5, "num_threads": 1},
+                      streams={"steps": 2, "batch_size": 2, "seconds": 2.5})
     document = yaml.safe_load((folder / "configs/kws.yaml").read_text())
     (folder / "configs/kws.yaml").write_text(yaml.safe_dump(
         {**document, "architecture": "configs/arch/nano.yaml"}, sort_keys=False))

@@ -27,7 +27,7 @@ def changed_stages(project):
 
 def test_a_second_run_does_nothing(copy):
     before = copy.contents(*OUTPUTS)
-    assert copy.dvc("repro").count("didn't change, skipping") == 4
+    assert copy.dvc("repro").count("didn't change, skipping") == 5
     assert copy.contents(*OUTPUTS) == before
     assert copy.git("status", "--porcelain") == ""
 
@@ -36,6 +36,7 @@ def test_a_second_run_does_nothing(copy):
     ("training", {"learning_rate": 0.02}, {"train"}),
     ("augment", {"speed": 0.0}, {"train"}),
     ("features", {"num_mels": 20}, {"prepare", "train"}),
+    ("streams", {"steps": 3}, {"train"}),
     ("data", {"clip_seconds": 0.9}, {"prepare", "train"}),
     ("data", {"silence_gain_db": [-40.0, 0.0]}, {"train", "evaluate"}),
     ("tracking", {"experiment": "other"}, set()),
@@ -112,7 +113,7 @@ def test_a_clone_pulls_what_was_pushed_and_has_nothing_to_do(copy, tmp_path, req
     assert second.contents(*OUTPUTS) == {
         name: content for name, content in copy.contents(*OUTPUTS).items() if not name.endswith(".run.json")}
     assert UP_TO_DATE in second.dvc("status")
-    assert second.dvc("repro").count("didn't change, skipping") == 4
+    assert second.dvc("repro").count("didn't change, skipping") == 5
     assert second.git("status", "--porcelain") == ""
 
 

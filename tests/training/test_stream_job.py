@@ -9,7 +9,8 @@ import soundfile
 from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.inference.listening import StreamModel, listen
-from kws.model.folder import ONNX_FILE, STREAM_FILE
+from kws.model.folder import ONNX_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.training.stream_job import recordings
 
 CONFIG = Path("configs/kws.yaml").resolve()
 
@@ -52,9 +53,39 @@ def test_a_clip_model_becomes_one_for_running_sound(settings, exported, tmp_path
     assert np.isfinite(written["threshold"])
 
 
-def test_recordings_without_keywords_are_asked_for(settings, capsys):
+def test_the_talk_of_the_data_folder_is_the_default(settings, tmp_path, noise, capsys):
+    (tmp_path / "data/_negative_speech_").mkdir()
+    soundfile.write(tmp_path / "data/_negative_speech_/tv.ogg", noise(1, 6.0), 22050)
+    assert main(["train-streams", "configs/kws.yaml", *settings, "-v"]) == EXIT_OK
+    assert "without a keyword" not in capsys.readouterr().err
+    (tmp_path / "data/_negative_speech_/bad.wav").write_bytes(b"nothing")
     assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_BAD_INPUT
-    assert "negatives: found none" in capsys.readouterr().err
+    assert f"{tmp_path}/data/_negative_speech_: bad.wav" in capsys.readouterr().err
+
+
+def test_where_nobody_talks_without_a_keyword_that_is_told(settings, exported, tmp_path, capsys):
+    assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_OK
+    assert f"neither in streams.negatives nor in {tmp_path}/data/_negative_speech_" in capsys.readouterr().err
+    assert (exported / STREAM_WEIGHTS_FILE).is_file()
+
+
+def test_no_steps_leave_the_clip_model_alone(settings, exported, capsys):
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    assert main(["train-streams", "configs/kws.yaml", *settings, "--set", "streams.steps=0"]) == EXIT_OK
+    assert "streams.steps is 0" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+
+
+def test_long_recordings_are_mapped_and_equal_what_short_ones_are_read_as(tmp_path, noise):
+    talk = np.round(noise(4, 63.0) * 32767).astype(np.int16)
+    soundfile.write(tmp_path / "long.flac", talk, 16000)
+    soundfile.write(tmp_path / "short.flac", talk[:16000 * 5], 16000)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    long, short = recordings([tmp_path / "long.flac", tmp_path / "short.flac"], 16000, scratch)
+    assert isinstance(long, np.memmap) and not isinstance(short, np.memmap)
+    np.testing.assert_array_equal(long, talk)
+    np.testing.assert_array_equal(short, talk[:len(short)])
 
 
 def test_a_negative_that_cannot_be_read_is_named(settings, tmp_path, capsys):
