@@ -1,5 +1,6 @@
 """The road to a model for running sound: prepared store, training, export, listening, measuring."""
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 
 from kws.__main__ import main
+from kws.audio.folders import NEGATIVES_FOLDER
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.inference.listening import StreamModel, listen
 from kws.model.folder import ONNX_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
@@ -17,9 +19,10 @@ CONFIG = Path("configs/kws.yaml").resolve()
 
 @pytest.fixture
 def settings(corpus, exported, tmp_path, noise):
-    """Command-line overrides for a tiny run; the corpus is prepared."""
-    corpus()
-    soundfile.write(tmp_path / "talk.flac", noise(1, 6.0), 16000)
+    """Command-line overrides for a tiny run; the corpus, with talk in it, is prepared."""
+    talk = corpus() / NEGATIVES_FOLDER
+    talk.mkdir()
+    soundfile.write(talk / "tv.ogg", noise(1, 6.0), 22050)
     values = {"data.root": tmp_path / "data", "data.prepared": tmp_path / "prepared", "data.keywords": '["yes", "no"]',
               "training.model": exported, "streams.steps": 2,
               "streams.batch_size": 2, "streams.seconds": 2.5, "tracking.enabled": "false"}
@@ -28,12 +31,12 @@ def settings(corpus, exported, tmp_path, noise):
     return made
 
 
-def test_a_clip_model_becomes_one_for_running_sound(settings, exported, tmp_path, noise, monkeypatch):
+def test_a_clip_model_becomes_one_for_running_sound(settings, exported, tmp_path, noise, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path.parent)
     config = str(CONFIG)
     folder, clips = exported, (exported / ONNX_FILE).read_bytes()
-    negatives = ["--set", f"streams.negatives=[{tmp_path / 'talk.flac'}]"]
-    assert main(["train-streams", config, *settings, *negatives]) == EXIT_OK
+    assert main(["train-streams", config, *settings]) == EXIT_OK
+    assert "without a keyword" not in capsys.readouterr().err
     assert main(["export", str(folder), "--config", config, *settings]) == EXIT_OK
     assert (folder / ONNX_FILE).read_bytes() == clips
     model = StreamModel(folder / STREAM_FILE)
@@ -53,17 +56,8 @@ def test_a_clip_model_becomes_one_for_running_sound(settings, exported, tmp_path
     assert np.isfinite(written["threshold"])
 
 
-def test_the_talk_of_the_data_folder_is_the_default(settings, tmp_path, noise, capsys):
-    (tmp_path / "data/_negative_speech_").mkdir()
-    soundfile.write(tmp_path / "data/_negative_speech_/tv.ogg", noise(1, 6.0), 22050)
-    assert main(["train-streams", "configs/kws.yaml", *settings, "-v"]) == EXIT_OK
-    assert "without a keyword" not in capsys.readouterr().err
-    (tmp_path / "data/_negative_speech_/bad.wav").write_bytes(b"nothing")
-    assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_BAD_INPUT
-    assert f"{tmp_path}/data/_negative_speech_: bad.wav" in capsys.readouterr().err
-
-
 def test_where_nobody_talks_without_a_keyword_that_is_told(settings, exported, tmp_path, capsys):
+    shutil.rmtree(tmp_path / "data" / NEGATIVES_FOLDER)
     assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_OK
     assert f"neither in streams.negatives nor in {tmp_path}/data/_negative_speech_" in capsys.readouterr().err
     assert (exported / STREAM_WEIGHTS_FILE).is_file()
@@ -88,8 +82,10 @@ def test_long_recordings_are_mapped_and_equal_what_short_ones_are_read_as(tmp_pa
     np.testing.assert_array_equal(short, talk[:len(short)])
 
 
-def test_a_negative_that_cannot_be_read_is_named(settings, tmp_path, capsys):
-    (tmp_path / "bad.wav").write_bytes(b"nothing")
-    assert main(["train-streams", "configs/kws.yaml", *settings, "--set",
-                 f"streams.negatives=[{tmp_path / 'bad.wav'}]"]) == EXIT_BAD_INPUT
-    assert "bad.wav" in capsys.readouterr().err
+@pytest.mark.parametrize("path, named", [("bad.wav", True), (f"data/{NEGATIVES_FOLDER}/bad.wav", False)])
+def test_a_negative_that_cannot_be_read_is_named(settings, tmp_path, capsys, path, named):
+    (tmp_path / path).write_bytes(b"nothing")
+    setting = ["--set", f"streams.negatives=[{tmp_path / path}]"] if named else []
+    assert main(["train-streams", "configs/kws.yaml", *settings, *setting]) == EXIT_BAD_INPUT
+    message = capsys.readouterr().err
+    assert str((tmp_path / path).parent) in message and "bad.wav" in message
