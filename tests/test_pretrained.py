@@ -197,9 +197,9 @@ def test_every_step_that_makes_it_is_a_command_as_its_script_takes_it():
         args = script(name).parse_args(arguments) if name == "publish" \
             else build_parser().parse_args([name.replace("_", "-"), *arguments])
         if name == "train_streams":
-            config = load_config(ROOT / args.config, args.set)
-            assert config.streams.negatives == (Path("talk"), Path("it's")) and config.streams.teacher.is_file()
-            assert config.training.model == Path("models/real")
+            streams = load_config(ROOT / args.config, args.set)
+            assert streams.streams.negatives == (Path("talk"), Path("it's")) and streams.streams.teacher.is_file()
+            assert streams.training.model == Path("models/real")
         if name == "train":
             config = load_config(ROOT / args.config, args.set)
             assert config.data.root == Path("recordings")
