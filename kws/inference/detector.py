@@ -124,6 +124,10 @@ class Detector:
         self._frames += len(confidences)
         return detections
 
+    def seconds_of(self, frame: int) -> float:
+        """Tell when a frame, counted from the first one, is known: the time of the last sample it needs."""
+        return self._first_seconds + frame * self._frame_seconds
+
     def best(self) -> tuple[str, float]:
         """Return the surest keyword in the rows that were fed last, and its confidence."""
         if not len(self._last):
@@ -142,7 +146,7 @@ class Detector:
         self._silent_until = np.maximum(self._silent_until, other)
         self._silent_until[word] = max(other, frame + self._frames_of(settings.refractory_seconds))
         self._released[word] = False
-        time = self._first_seconds + frame * self._frame_seconds
+        time = self.seconds_of(frame)
         end = max(time - settings.smoothing_seconds / 2, 0.0)
         of_labels = dict(zip(self._labels, confidences.tolist()))
         name = self._labels.keywords[word]
@@ -160,6 +164,11 @@ def _log_odds(probability: np.ndarray) -> np.ndarray:
 def score_of(confidence: float) -> float:
     """Turn a confidence, 0..1, into log-odds."""
     return float(_log_odds(np.float64(confidence)))
+
+
+def confidence_of(score: float) -> float:
+    """Turn log-odds into a confidence, 0..1."""
+    return 1 / (1 + math.exp(-score))
 
 
 def with_thresholds(settings: DetectorSettings, labels: LabelSet, everywhere: Optional[float],
