@@ -56,9 +56,11 @@ class StreamSet:
         Raises:
             DataError: "bad_streams" if a table or a recording is not as expected.
         """
-        streams = of_labels(read_streams(folder), model.labels)
+        found = read_streams(folder)
+        streams = of_labels(found, model.labels)
         for stream in streams:  # all of them, before the first is heard
             _check_recording(folder / stream.path, stream, model)
+        warn_of_other_words(found, model.labels)
         total = round(sum(stream.seconds for stream in streams))
         with tqdm(total=total, desc="listening", unit="s", unit_scale=True, disable=None) as bar:
             return cls([HeardStream(stream, _logits(folder / stream.path, model, bar)) for stream in streams], model)
@@ -93,28 +95,35 @@ class StreamSet:
 
 
 def of_labels(streams: Sequence[Stream], labels: LabelSet) -> list[Stream]:
-    """Turn the words of events into labels of a model; a warning names words that it does not know.
+    """Turn the words of events into labels of a model.
 
     Raises:
         DataError: "bad_streams" if it knows none of them, or a stream that is free of keywords has one.
     """
-    words = Counter(normal(event.word) for stream in streams for event in stream.events
-                    if event.word not in (UNKNOWN, SILENCE))
-    known = {word: word for word in words if word in labels.keywords}
-    other = sorted(words.keys() - known.keys())
+    known = {word: word if word in labels.keywords else UNKNOWN for word in _words(streams)}
+    if known and set(known.values()) == {UNKNOWN}:
+        raise DataError(f"events.csv: no word is a keyword of the model; found {', '.join(sorted(known))}, expected "
+                        f"some of {', '.join(labels.keywords)}", "bad_streams")
     found = [replace(stream, events=tuple(replace(event, word=known.get(normal(event.word), UNKNOWN))
                                           for event in stream.events)) for stream in streams]
-    if other and not known:
-        raise DataError(f"events.csv: no word is a keyword of the model; found {', '.join(other)}, expected some of "
-                        f"{', '.join(labels.keywords)}", "bad_streams")
-    if other:
-        logger.warning("events.csv: words that the model does not know count as %s: %s", UNKNOWN,
-                       ", ".join(f"{word} ({words[word]})" for word in other))
     for stream in found:
         if stream.keyword_free == "yes" and has_keywords(stream):
             raise DataError(f"manifest.csv: {stream.path} is keyword_free, but events.csv has keywords in it",
                             "bad_streams")
     return found
+
+
+def warn_of_other_words(streams: Sequence[Stream], labels: LabelSet) -> None:
+    """Name words that a model does not know: they may be misspelt."""
+    other = [f"{word} ({count})" for word, count in sorted(_words(streams).items()) if word not in labels.keywords]
+    if other:
+        logger.warning("events.csv: words that the model does not know count as %s: %s", UNKNOWN, ", ".join(other))
+
+
+def _words(streams: Sequence[Stream]) -> Counter[str]:
+    """Count the words that are said."""
+    return Counter(normal(event.word) for stream in streams for event in stream.events
+                   if event.word not in (UNKNOWN, SILENCE))
 
 
 def has_keywords(stream: Stream) -> bool:
@@ -184,7 +193,7 @@ def _check_recording(path: Path, stream: Stream, model: StreamModel) -> None:
     if (found.samplerate, found.channels) != (model.sample_rate, 1):
         raise DataError(f"{path}: {found.samplerate:,} Hz, {found.channels} channels; expected "
                         f"{model.sample_rate:,} Hz mono", "bad_streams")
-    if abs(found.duration - stream.seconds) > 1.0:  # hours are counted by it
+    if abs(found.duration - stream.seconds) > min(1.0, 0.1 * stream.seconds):  # hours are counted by it
         raise DataError(f"{path}: lasts {found.duration:.1f} s; manifest.csv says {stream.seconds:g} s", "bad_streams")
 
 

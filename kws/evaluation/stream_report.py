@@ -111,8 +111,8 @@ def write_report(evaluation: StreamEvaluation, folder: Path, title: str, drawn: 
 
 def summary(evaluation: StreamEvaluation) -> str:
     """Lay the result out as text that a terminal shows well."""
-    lines = [f"{'condition':<22} {'hours':>5} {'words':>5} {'missed':>12} {'false':>5} {'an hour, 95 %':>20} {'wrong':>5} "
-             f"{'twice':>5} {'latency, p95':>14}"]
+    lines = [f"{'condition':<22} {'hours':>5} {'words':>5} {'missed':>12} {'false':>5} {'an hour, 95 %':>20} "
+             f"{'wrong':>5} {'twice':>5} {'latency, p95':>14}"]
     for row in evaluation.table.itertuples():
         missed = f"{row.missed} {row.miss_rate:6.1%}" if row.words else "-"
         rate = f"{row.false_accepts_per_hour:.1f} ({row.per_hour_low:.1f}-{row.per_hour_high:.1f})"

@@ -23,7 +23,7 @@ class Curve:
     """A line over thresholds, and where the chosen threshold lies on it.
 
     Args:
-        x, y: [K].
+        x, y: [K], by rising threshold.
         chosen: (x, y); None: not shown.
     """
 
@@ -63,7 +63,11 @@ def det_figure(curves: Mapping[str, Curve], hours: float) -> Figure:
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
         style = _style(number)
-        axes.plot(np.clip(curve.x, _FEWEST, None), curve.y, label=name, **style)
+        some, none = curve.x > 0, curve.y[curve.x == 0]
+        # Where none was accepted, the threshold that misses least stands for all.
+        edge = [_FEWEST, max(1 / hours, _FEWEST)] if len(none) else []
+        axes.plot([*edge, *curve.x[some][::-1]], [none.min(initial=1.0)] * len(edge) + [*curve.y[some][::-1]],
+                  label=name, **style)
         if curve.chosen:
             axes.plot(max(curve.chosen[0], _FEWEST), curve.chosen[1], marker="o", color=style["color"],
                       markeredgecolor="black", clip_on=False, zorder=3)
@@ -102,7 +106,8 @@ def words_figure(misses: Mapping[str, Curve], false_accepts: Mapping[str, Curve]
     right.set(title="False accepts an hour, of speech without keywords", yscale="symlog")
     right.set_ylim(bottom=0.0)
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    (left if misses else right).legend(fontsize=8)
+    if words:
+        (left if misses else right).legend(fontsize=8)
     return figure
 
 
@@ -122,15 +127,16 @@ def timeline_figure(times: np.ndarray, scores: Mapping[str, np.ndarray], thresho
     for event in spoken:
         colour = "tab:green" if event.is_found else "0.5" if event.word not in scores else "tab:red"
         axes.axvspan(event.start, event.end, color=colour, alpha=0.15, lw=0)
-        axes.text((event.start + event.end) / 2, 1.03, event.word.strip("_"), rotation=90, fontsize=8, ha="center",
-                  va="bottom", color=colour)
+        middle, text = (event.start + event.end) / 2, event.word if event.word in scores else "other"
+        axes.text(middle, 1.03, text, rotation=90, fontsize=8, ha="center", va="bottom", color=colour)
         if colour == "tab:red":
-            axes.plot((event.start + event.end) / 2, 0.97, marker="x", color=colour, ls="")
+            axes.plot(middle, 0.97, marker="x", color=colour, ls="")
     _draw_scores(axes, times, scores, thresholds)
     for mark in marks:
         shape, colour, _ = _MARKS[mark.kind]
         axes.plot(mark.time, mark.confidence, marker=shape, color=colour, ms=8, markeredgecolor="black", zorder=3)
-        axes.annotate(mark.word, (mark.time, mark.confidence), (5, 3), textcoords="offset points", fontsize=8)
+        if mark.kind != "hit":  # whose word stands above
+            axes.annotate(mark.word, (mark.time, mark.confidence), (5, 3), textcoords="offset points", fontsize=8)
     _explain(axes)
     axes.set(xlim=(times[0], times[-1]) if len(times) > 1 else None, ylim=(0.0, 1.0), xlabel="seconds",
              ylabel="score")
