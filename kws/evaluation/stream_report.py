@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Iterable, Optional, Sequence, cast
 
 import numpy as np
 import pandas as pd
@@ -113,7 +113,7 @@ def summary(evaluation: StreamEvaluation) -> str:
     """Lay the result out as text that a terminal shows well."""
     lines = [f"{'condition':<22} {'hours':>5} {'words':>5} {'missed':>12} {'false':>5} {'an hour, 95 %':>20} "
              f"{'wrong':>5} {'twice':>5} {'latency, p95':>14}"]
-    for row in evaluation.table.itertuples():
+    for row in cast(Iterable[Any], evaluation.table.itertuples()):
         missed = f"{row.missed} {row.miss_rate:6.1%}" if row.words else "-"
         rate = f"{row.false_accepts_per_hour:.1f} ({row.per_hour_low:.1f}-{row.per_hour_high:.1f})"
         latency = f"{row.latency_median:.2f} {row.latency_p95:5.2f} s" if np.isfinite(row.latency_median) else "-"
@@ -137,8 +137,9 @@ def _described(settings: DetectorSettings) -> str:
 
 def _false_accepts(evaluation: StreamEvaluation) -> Section:
     """List what was accepted wrongly, the surest first, to be listened to."""
-    rows = [(item.stream.path, round(detection.time_seconds, 2), detection.word, detection.confidence)
-            for item, outcome in zip(evaluation.streams.heard, evaluation.outcomes)
-            for detection in outcome.false_accepts]
-    table = pd.DataFrame(sorted(rows, key=lambda row: -row[3]), columns=["stream", "seconds", "word", "confidence"])
+    table = pd.DataFrame([{"stream": item.stream.path, "seconds": round(detection.time_seconds, 2),
+                           "word": detection.word, "confidence": detection.confidence}
+                          for item, outcome in zip(evaluation.streams.heard, evaluation.outcomes)
+                          for detection in outcome.false_accepts], columns=["stream", "seconds", "word", "confidence"])
+    table = table.sort_values("confidence", ascending=False)
     return Section("False accepts", f"{len(table):,}, the surest first.", table=table[:_LISTED])

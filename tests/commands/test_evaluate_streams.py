@@ -143,3 +143,12 @@ def test_a_rate_that_cannot_be_is_refused(streams: Path, value: str, capsys: pyt
     with pytest.raises(SystemExit):
         evaluate(streams, "--per-hour", value)
     assert "--per-hour" in capsys.readouterr().err
+
+
+def test_of_a_tracked_model_the_configuration_is_read_first(streams: Path, model: Path, monkeypatch,
+                                                            capsys: pytest.CaptureFixture[str]):
+    (model.parent / "model.run.json").write_text('{"run_id": "1", "run_name": "a", "weights": "of others"}')
+    monkeypatch.chdir(streams.parent)
+    assert evaluate(streams, "--model", model) == EXIT_BAD_INPUT
+    assert "configs/kws.yaml" in capsys.readouterr().err
+    assert evaluate(streams, "--model", model, "--config", ROOT / "configs/kws.yaml") == EXIT_OK
