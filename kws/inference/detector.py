@@ -163,7 +163,7 @@ def _log_odds(probability: np.ndarray) -> np.ndarray:
 
 def score_of(confidence: float) -> float:
     """Turn a confidence, 0..1, into log-odds."""
-    return float(_log_odds(np.float64(confidence)))
+    return float(_log_odds(np.asarray(confidence)))
 
 
 def confidence_of(score: float) -> float:
