@@ -1,4 +1,4 @@
-"""Measure a model on running sound: misses by condition, false accepts per hour, and which threshold to choose.
+"""Measure a model on running sound: misses, false accepts per hour, which threshold.
 
   kws evaluate-streams streams/
   kws evaluate-streams streams/ --model models/kws --per-hour 1 --write
