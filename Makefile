@@ -76,7 +76,7 @@ wheel: setup  ## build dist/kws-….whl and the .tar.gz that it is built from, a
 	@du -b dist/*
 
 pretrained: setup  ## make the model that ships with the repository again, of the real recordings in REAL
-	$(RUN) scripts/pretrained.py $(REAL) $(PRETRAINED)
+	$(RUN) scripts/pretrained.py $(REAL) $(PRETRAINED) $(if $(NEGATIVES),--negatives $(NEGATIVES))
 
 lint: setup  ## flake8 and mypy
 	$(RUN) -m flake8 kws scripts tests torchserve

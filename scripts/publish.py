@@ -16,7 +16,8 @@ from typing import Optional, Sequence
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import ModelError
 from kws.files.atomic import atomic_folder, check_replaceable
-from kws.model.folder import CARD_FILE, CONFIG_FILE, INT8_FILE, MODEL_TYPE, ONNX_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE, WEIGHTS_FILE
+from kws.model.folder import (CARD_FILE, CONFIG_FILE, INT8_FILE, MODEL_TYPE, ONNX_FILE, STREAM_FILE,
+                              STREAM_WEIGHTS_FILE, WEIGHTS_FILE)
 
 FILES = (CARD_FILE, CONFIG_FILE, "preprocessor_config.json", "metrics.json", WEIGHTS_FILE, ONNX_FILE, INT8_FILE)
 STREAM_FILES = (STREAM_WEIGHTS_FILE, STREAM_FILE)  # of a model that was trained on for running sound
@@ -45,7 +46,8 @@ def publish(model: Path, destination: Path) -> None:
                          "of it", "not_exported")
     check_replaceable(destination, CONFIG_FILE, MODEL_TYPE, outside=[model])
     with atomic_folder(destination) as folder:
-        for path in (*(model / name for name in FILES), *(model / name for name in STREAM_FILES if (model / name).is_file()), *model.glob("*.py")):
+        found = [model / name for name in (*FILES, *STREAM_FILES) if (model / name).is_file()]
+        for path in (*found, *model.glob("*.py")):
             shutil.copyfile(path, folder / path.name)
 
 

@@ -1,22 +1,22 @@
-"""Measure a model on running sound: misses by condition, false accepts per hour.
+"""Measure a model on running sound: misses, false accepts per hour, which threshold.
 
   kws evaluate-streams streams/
-  kws evaluate-streams streams/ --model models/kws-streams --per-hour 1 --write
+  kws evaluate-streams streams/ --model models/kws --per-hour 1 --write
 
 A folder of streams holds manifest.csv (path, seconds, kind, language, keyword_free) and events.csv (stream, start_s,
 end_s, word, voice_end_s). Without --per-hour the rule that came with the model is measured; with it the threshold that
-has so many false accepts an hour of keyword-free speech, which --write stores with the model.
+has so many false accepts an hour of keyword-free speech.
+
+Prints a table; writes metrics.json, conditions.csv, det.png, words.png, timeline.png and report.html.
 """
 from __future__ import annotations
 
 import argparse
-import json
+import math
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK
+from kws.commands.cli import EXIT_OK, add_config
 from kws.model.folder import SHIPPED, STREAM_FILE
-
-_TARGETS = (4.0, 2.0, 1.0, 0.5)  # false accepts an hour that advice is given for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,37 +24,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("streams", type=Path, help="folder with manifest.csv and events.csv")
     parser.add_argument("--model", type=Path, default=SHIPPED,
                         help="exported model folder with a stream.onnx (default: the shipped one)")
-    parser.add_argument("--per-hour", type=float, help="false accepts an hour to choose the threshold for")
-    parser.add_argument("--write", action="store_true", help="store that threshold with the model")
+    parser.add_argument("--per-hour", type=_rate, metavar="N", help="false accepts an hour to choose the threshold for")
+    parser.add_argument("--write", action="store_true", help="store the rule and the advice on thresholds in the model")
+    parser.add_argument("--timeline", metavar="PATH",
+                        help="stream to draw a minute of, as manifest.csv names it (default: the one with most words)")
     parser.add_argument("--output", type=Path, default=Path("reports/streams"),
-                        help="folder for metrics.json and conditions.csv (default: reports/streams)")
+                        help="folder for the reports, replaced (default: reports/streams)")
+    add_config(parser, "configs/kws.yaml", "where a tracked training was recorded; the result is added to it")
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text}; expected a number from 0")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
-    """Listen, choose, count, print."""
-    from dataclasses import asdict, replace
+    """Listen, choose, count, write the reports, print the table."""
+    from dataclasses import asdict
 
-    from kws.evaluation.stream_evaluation import StreamSet, advice, conditions
+    from kws.config.sections import load_config
+    from kws.evaluation.stream_evaluation import StreamSet
+    from kws.evaluation.stream_report import check_report, evaluate_streams, figures, summary, write_report
+    from kws.evaluation.threshold_advice import confidence_for, with_confidence
     from kws.inference.listening import StreamModel
+    from kws.tracking.results import log_evaluation
+    from kws.tracking.run_file import read_run
 
+    config = load_config(args.config, args.set) if read_run(args.model) else None  # who did not train has none
+    check_report(args.output)
     model = StreamModel(args.model / STREAM_FILE)
     streams = StreamSet.listen(args.streams, model)
     settings = model.settings
     if args.per_hour is not None:
-        settings = replace(settings, thresholds={}, threshold=streams.threshold_for(args.per_hour, settings))
-        if args.write:
-            from kws.export.to_stream import write_detector
+        settings = with_confidence(settings, confidence_for(args.per_hour, streams.keyword_free_speech, settings))
+    evaluation = evaluate_streams(streams, settings)
+    write_report(evaluation, args.output, f"{args.model} on {args.streams}", args.timeline)
+    if args.write:
+        from kws.export.to_stream import write_detector
 
-            write_detector(args.model, asdict(settings))
-    table = conditions(streams.heard, streams.outcomes(settings))
-    thresholds = advice(streams, settings, _TARGETS)
-    args.output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.output / "conditions.csv", index=False)
-    figures = {"detector": asdict(settings), "advice": thresholds,
-               "conditions": json.loads(table.set_index("condition").to_json(orient="index"))}
-    (args.output / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(table.round(3).to_string(index=False))
-    for row in thresholds:
-        print(f"at {row['false_accepts_per_hour']:g} false accepts an hour: threshold {row['threshold']:.2f}, "
-              f"{row['miss_rate']:.1%} of all keywords missed")
+        write_detector(args.model, asdict(settings), [asdict(item) for item in evaluation.advice])
+    if config:
+        log_evaluation(config, args.model, figures(evaluation), args.output, "streams", "streams")
+    print(summary(evaluation))
+    print(f"reports: {args.output}/report.html, metrics.json, conditions.csv, det.png, words.png, timeline.png")
     return EXIT_OK

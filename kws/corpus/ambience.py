@@ -63,7 +63,7 @@ def _piece(rng: np.random.Generator, sample_rate: int, seconds: float) -> np.nda
     size, beat = round(seconds * sample_rate), seconds / _BEATS * rng.choice([0.5, 1.0, 1.5])
     sound, scale, root = np.zeros(size), _SCALES[rng.integers(2)], rng.integers(33, 57)
     for _ in range(rng.integers(1, 5)):
-        sound += rng.uniform(0.2, 1) * _part(rng, sample_rate, size, beat, root + 12 * rng.integers(3), scale)
+        sound += rng.uniform(0.2, 1) * _part(rng, sample_rate, size, beat, int(root + 12 * rng.integers(3)), scale)
     if rng.random() < 0.6:
         sound += rng.uniform(0.3, 1.5) * sound.std() * _beats(rng, sample_rate, size, beat)
     return sound

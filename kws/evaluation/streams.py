@@ -6,10 +6,12 @@ Picovoice's benchmark count it; one event, one hit.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -19,6 +21,8 @@ from kws.model.labels import UNKNOWN
 
 LATE_SECONDS = 0.5  # after an event's end in which it is still heard
 DOUBLE_SECONDS = 1.0  # after its end in which hearing it again is a double, not a false accept
+
+_KEYWORD_FREE = ("yes", "no", "unknown")
 
 
 @dataclass(frozen=True)
@@ -113,16 +117,44 @@ def read_streams(folder: Path) -> list[Stream]:
     """Read what lies in a folder of streams.
 
     Raises:
-        DataError: "bad_streams" if a table is missing or lacks a column.
+        DataError: "bad_streams" if a table is missing, lacks a column, or says what cannot be.
     """
-    streams = _table(folder / "manifest.csv", ("path", "seconds", "kind", "language", "keyword_free"))
-    events = _table(folder / "events.csv", ("stream", "start_s", "end_s", "word", "voice_end_s"))
-    numbers = events.assign(**{name: pd.to_numeric(events[name]) for name in ("start_s", "end_s", "voice_end_s")})
+    manifest, spoken = folder / "manifest.csv", folder / "events.csv"
+    rows = _table(manifest, ("path", "seconds", "kind", "language", "keyword_free"))
+    rows = _with_numbers(manifest, rows, "seconds")
+    events = _table(spoken, ("stream", "start_s", "end_s", "word", "voice_end_s"))
+    events = _with_numbers(spoken, _with_numbers(spoken, events, "start_s", "end_s"), "voice_end_s", may_lack=True)
     by_stream: dict[str, list[Event]] = {}
-    for row in _rows(numbers.sort_values("start_s")):
+    for row in _rows(events.sort_values("start_s", kind="stable")):
         by_stream.setdefault(row.stream, []).append(Event(row.word, row.start_s, row.end_s, row.voice_end_s))
-    return [Stream(row.path, float(row.seconds), row.kind, row.language, row.keyword_free,
-                   tuple(by_stream.get(row.path, ()))) for row in _rows(streams)]
+    streams = [Stream(row.path, row.seconds, row.kind, row.language, row.keyword_free,
+                      tuple(by_stream.pop(row.path, ()))) for row in _rows(rows)]
+    if not streams:
+        raise DataError(f"{manifest}: no streams; expected one a row", "bad_streams")
+    if by_stream:  # also of a stream that is named twice
+        raise DataError(f"{spoken}: events of {next(iter(by_stream))}, which is not in {manifest}", "bad_streams")
+    _check(manifest, streams)
+    return streams
+
+
+def _check(manifest: Path, streams: Sequence[Stream]) -> None:
+    """Refuse what would be counted wrongly."""
+    seen: set[str] = set()
+    for stream in streams:
+        where = f"{manifest}: {stream.path}"
+        if stream.path in seen:
+            raise DataError(f"{where}: named twice", "bad_streams")
+        seen.add(stream.path)
+        if not 1.0 <= stream.seconds < math.inf:
+            raise DataError(f"{where}: {stream.seconds:g} s; expected 1 s or more", "bad_streams")
+        if stream.keyword_free not in _KEYWORD_FREE:
+            raise DataError(f"{where}: keyword_free is {stream.keyword_free!r}; expected {', '.join(_KEYWORD_FREE)}",
+                            "bad_streams")
+        for event in stream.events:
+            if not 0 <= event.start_seconds < event.end_seconds <= stream.seconds:
+                raise DataError(f"{manifest.with_name('events.csv')}: {event.word!r} from {event.start_seconds:g} to "
+                                f"{event.end_seconds:g} s in {stream.path}; expected a time in its "
+                                f"{stream.seconds:g} s", "bad_streams")
 
 
 def _rows(table: pd.DataFrame) -> Iterator[Any]:
@@ -130,6 +162,8 @@ def _rows(table: pd.DataFrame) -> Iterator[Any]:
 
 
 def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; a folder of streams holds manifest.csv and events.csv", "bad_streams")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -137,4 +171,16 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise DataError(f"{path}: no column {', '.join(missing)}; found {', '.join(table.columns)}", "bad_streams")
+    return table
+
+
+def _with_numbers(path: Path, table: pd.DataFrame, *columns: str, may_lack: bool = False) -> pd.DataFrame:
+    """Turn columns into numbers; an empty cell is NaN where it may be."""
+    for name in columns:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        wrong = table[name][~np.isfinite(numbers) & ~((table[name] == "") & may_lack)]
+        if len(wrong):
+            raise DataError(f"{path}: {name} in line {wrong.index[0] + 2} is {wrong.iloc[0]!r}; expected a number",
+                            "bad_streams")
+        table = table.assign(**{name: numbers.astype(float)})
     return table

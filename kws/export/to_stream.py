@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import onnx
 import torch
@@ -36,12 +36,16 @@ def write_stream_onnx(model: KwsForAudioClassification, path: Path) -> None:
     onnx.save(proto, path)
 
 
-def write_detector(folder: Path, rule: Mapping[str, Any]) -> None:
-    """Let a rule, the fields of `DetectorSettings`, travel with a model: in config.json and in stream.onnx."""
+def write_detector(folder: Path, rule: Mapping[str, Any], advice: Sequence[Mapping[str, Any]]) -> None:
+    """Let a rule, the fields of `DetectorSettings`, travel with a model, in config.json and stream.onnx.
+
+    Advice on thresholds is of these very weights: it is in stream.onnx only, as `detector_advice`, and goes with it.
+    """
     config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     proto = onnx.load(folder / STREAM_FILE)
     facts = {item.key: item.value for item in proto.metadata_props}
-    onnx.helper.set_model_props(proto, {**facts, "detector": json.dumps(rule)})
+    onnx.helper.set_model_props(proto, {**facts, "detector": json.dumps(rule),
+                                        "detector_advice": json.dumps(advice)})
     with atomic_file(folder / STREAM_FILE) as path:
         onnx.save(proto, path)
     with atomic_file(folder / CONFIG_FILE) as path:

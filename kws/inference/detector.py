@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, NamedTuple, Optional
 
 import numpy as np
 
@@ -57,6 +57,13 @@ class DetectorSettings:
                        thresholds={word: max(value, least) for word, value in self.thresholds.items()})
 
 
+class Smoothed(NamedTuple):
+    """Rows of averaged probabilities [n, C], and the log-odds [n, K] of the K keywords."""
+
+    confidences: np.ndarray
+    scores: np.ndarray
+
+
 class Detector:
     """Turns logits per frame into detections: one frame at a time or many, with the same result.
 
@@ -90,19 +97,36 @@ class Detector:
         Raises:
             ModelError: "bad_logits" if the shape does not fit the labels or a logit is NaN or infinite.
         """
+        return self.decide(self.smooth(logits))
+
+    def smooth(self, logits: np.ndarray) -> Smoothed:
+        """Average the next rows of logits, [n, C], with those before each; `feed` is this and `decide`."""
         check_logits(logits, self._labels)
-        confidences = self._smoothed(logits)
+        count = len(logits)
+        known = np.concatenate([self._recent, probabilities(logits)])
+        self._recent = known[count:]
+        # In this order for every chunking.
+        total = sum((known[first:first + count] for first in range(self._window)), np.zeros((count, 1)))
+        confidences = total / self._window
+        return Smoothed(confidences, _log_odds(confidences[:, :len(self._labels.keywords)]))
+
+    def decide(self, smoothed: Smoothed) -> list[Detection]:
+        """Take the next smoothed rows, whichever rule of this smoothing made them; return the detections."""
+        confidences, scores = smoothed
         self._last = confidences[:, :len(self._labels.keywords)]
-        scores = _log_odds(self._last)
         above = scores >= self._thresholds
         detections, done = [], 0
         for row in np.flatnonzero(above.any(axis=1)).tolist():  # few
-            self._released |= ~above[done:row + 1].all(axis=0)
+            self._released |= row > done or ~above[row]  # between these rows no word is above
             done = row + 1
             detections += self._decide(self._frames + row, confidences[row], scores[row], above[row])
-        self._released |= ~above[done:].all(axis=0)
-        self._frames += len(logits)
+        self._released |= len(above) > done
+        self._frames += len(confidences)
         return detections
+
+    def seconds_of(self, frame: int) -> float:
+        """Tell when a frame, counted from the first one, is known: the time of the last sample it needs."""
+        return self._first_seconds + frame * self._frame_seconds
 
     def best(self) -> tuple[str, float]:
         """Return the surest keyword in the rows that were fed last, and its confidence."""
@@ -110,15 +134,6 @@ class Detector:
             return self._labels.keywords[0], 0.0
         row, word = np.unravel_index(int(self._last.argmax()), self._last.shape)
         return self._labels.keywords[int(word)], float(self._last[row, word])
-
-    def _smoothed(self, logits: np.ndarray) -> np.ndarray:
-        """Average the next rows with those before each: [n, C] logits -> [n, C] probabilities."""
-        count = len(logits)
-        known = np.concatenate([self._recent, probabilities(logits)])
-        self._recent = known[count:]
-        # In this order for every chunking.
-        total = sum((known[first:first + count] for first in range(self._window)), np.zeros((count, 1)))
-        return total / self._window
 
     def _decide(self, frame: int, confidences: np.ndarray, scores: np.ndarray, above: np.ndarray) -> list[Detection]:
         """Report the word that is furthest above its threshold, if it may be reported now."""
@@ -131,7 +146,7 @@ class Detector:
         self._silent_until = np.maximum(self._silent_until, other)
         self._silent_until[word] = max(other, frame + self._frames_of(settings.refractory_seconds))
         self._released[word] = False
-        time = self._first_seconds + frame * self._frame_seconds
+        time = self.seconds_of(frame)
         end = max(time - settings.smoothing_seconds / 2, 0.0)
         of_labels = dict(zip(self._labels, confidences.tolist()))
         name = self._labels.keywords[word]
@@ -148,7 +163,12 @@ def _log_odds(probability: np.ndarray) -> np.ndarray:
 
 def score_of(confidence: float) -> float:
     """Turn a confidence, 0..1, into log-odds."""
-    return float(_log_odds(np.float64(confidence)))
+    return float(_log_odds(np.asarray(confidence)))
+
+
+def confidence_of(score: float) -> float:
+    """Turn log-odds into a confidence, 0..1."""
+    return 1 / (1 + math.exp(-score))
 
 
 def with_thresholds(settings: DetectorSettings, labels: LabelSet, everywhere: Optional[float],

@@ -51,24 +51,27 @@ def log_export(config: Config, model: Path) -> None:
         logger.warning("warning: the export is not recorded in run %s (%s)", run["run_name"], reason(error))
 
 
-def log_evaluation(config: Config, model: Path, metrics: Mapping[str, Any], folder: Path) -> None:
+def log_evaluation(config: Config, model: Path, metrics: Mapping[str, Any], folder: Path, prefix: str = "testing",
+                   artifacts: str = "evaluation") -> None:
     """Add an evaluation to the run that made the model, if it was tracked and these are still its weights.
 
     Args:
         config: says where runs are recorded.
         model: the model folder.
-        metrics: those that are numbers are recorded, as `testing_...`.
+        metrics: those that are numbers are recorded, as `PREFIX_...`.
         folder: of the reports.
+        prefix: of the metrics' names.
+        artifacts: folder of the run that gets the reports.
     """
     run = _run_of(config, model)
     if not run:
         return
-    figures = {f"testing_{name}": value for name, value in metrics.items() if isinstance(value, (int, float))}
+    figures = {f"{prefix}_{name}": value for name, value in metrics.items() if isinstance(value, (int, float))}
     try:
         mlflow = connect(_store_of(run, config), config.tracking.experiment)
         mlflow.log_metrics(figures, run_id=run["run_id"])
         mlflow.MlflowClient().set_tag(run["run_id"], "dvc_model_hash", dvc_hash(model))
-        mlflow.log_artifacts(str(folder), "evaluation", run_id=run["run_id"])
+        mlflow.log_artifacts(str(folder), artifacts, run_id=run["run_id"])
         if Path("dvc.lock").is_file():  # by now it names the model
             mlflow.log_artifact("dvc.lock", run_id=run["run_id"])
     except Exception as error:  # the evaluation stands, whatever the server does

@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from kws.inference.detector import DetectorSettings
 from kws.model.folder import CONFIG_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import UNKNOWN
 from kws.model.loading import load_torch_model
-from kws.model.modeling import KwsForAudioClassification
+from kws.model.modeling import KwsConfig, KwsForAudioClassification
 from kws.model.streaming import check_streamable
 from kws.training.stream_training import Recipe, train_on_sound
 
@@ -78,7 +78,7 @@ def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule:
 
 def _teacher(architecture: Path, model: KwsForAudioClassification) -> KwsForAudioClassification:
     """Make an untrained network of a larger architecture, for the same task."""
-    config = copy.deepcopy(model.config)
+    config = cast(KwsConfig, copy.deepcopy(model.config))
     config.architecture = load_architecture(architecture).model_dump(mode="json")
     teacher = KwsForAudioClassification(config)
     check_streamable(teacher.network)

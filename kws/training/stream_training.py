@@ -65,7 +65,7 @@ class Recipe:
     seed: int
 
 
-class Compositions(Dataset):  # type: ignore[type-arg]
+class Compositions(Dataset):
     """The batch of every step: sounds [B, T] float32 and their keywords [W, 4]: composition, keyword, start, end (s).
 
     Args:
@@ -161,7 +161,8 @@ class _Learner:
     """A network in training and the running mean of its weights."""
 
     def __init__(self, model: KwsForAudioClassification, seconds: float, recipe: Recipe, device: torch.device) -> None:
-        self._model = copy.deepcopy(model).to(device).train()
+        self._model = copy.deepcopy(model).train()
+        torch.nn.Module.to(self._model, device)
         keeping = max(1 - _FORGETTING / recipe.steps, 0.0)
         self._mean = AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(keeping), use_buffers=True)
         self._times = RowTimes(model, seconds)

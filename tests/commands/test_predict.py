@@ -675,7 +675,8 @@ def test_another_model_for_running_sound_does_not_resume(long_ones, tmp_path, mo
         patch.setattr(ResumableTable, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         assert predict_long(long_ones, "--output_path", tmp_path / "p.csv", model=model) == 130
     proto = onnx.load(model / STREAM_FILE)
-    onnx.helper.set_model_props(proto, {**{entry.key: entry.value for entry in proto.metadata_props}, "version": "other"})
+    entries = {entry.key: entry.value for entry in proto.metadata_props}
+    onnx.helper.set_model_props(proto, {**entries, "version": "other"})
     onnx.save(proto, model / STREAM_FILE)
     assert predict_long(long_ones, "--output_path", tmp_path / "p.csv", "--resume", model=model) == 2
     assert "begun with model onnx " in capsys.readouterr().err

@@ -4,6 +4,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from kws.inference.decision import Detection
 from kws.errors import DataError
@@ -64,6 +67,19 @@ def test_detections_may_come_in_any_order():
                                                     (10, 2.0, (2.398, 9.195))])
 def test_poisson_interval(count: int, hours: float, expected: tuple[float, float]):
     assert poisson_interval(count, hours) == pytest.approx(expected, rel=1e-3)
+
+
+@given(st.integers(1, 200), st.floats(0.1, 100.0))
+def test_poisson_interval_holds_the_count_with_its_probability(count: int, hours: float):
+    low, high = poisson_interval(count, hours)
+    assert stats.poisson.sf(count - 1, low * hours) == pytest.approx(0.025)  # so many or more
+    assert stats.poisson.cdf(count, high * hours) == pytest.approx(0.025)  # so many or fewer
+
+
+@given(st.floats(0.1, 100.0))
+def test_poisson_interval_of_none_is_one_sided(hours: float):
+    low, high = poisson_interval(0, hours)
+    assert low == 0.0 and stats.poisson.cdf(0, high * hours) == pytest.approx(0.05)
 
 
 def test_streams_are_read_with_their_events(tmp_path: Path):

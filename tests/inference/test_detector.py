@@ -82,6 +82,14 @@ def test_reset_forgets():
     assert detector.feed(logits) == first != []
 
 
+def test_smoothed_once_rules_of_any_threshold_decide_as_if_they_had_heard_it():
+    logits = np.concatenate([said(60, (NO, 20, 40)), said(100, (YES, 5, 8)), said(100, (NO, 3, 2), (YES, 30, 50))])
+    smoothed = Detector(LABELS, FRAME, 0.5, DetectorSettings(smoothing_seconds=0.2)).smooth(logits)
+    for threshold in (-3.0, 0.0, 1.0, 5.0):
+        rule = DetectorSettings(threshold, {"yes": threshold - 1.0}, smoothing_seconds=0.2)
+        assert Detector(LABELS, FRAME, 0.5, rule).decide(smoothed) == Detector(LABELS, FRAME, 0.5, rule).feed(logits)
+
+
 words = st.tuples(st.sampled_from([NO, YES]), st.integers(0, 190), st.integers(1, 60))
 
 

@@ -320,6 +320,10 @@ def test_an_evaluation_joins_the_run_of_its_model_and_no_other(work):
     assert run.data.tags["dvc_model_hash"] == dvc_hash(config.training.model)
     assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"dvc.lock", "evaluation"}
     assert run.info.status == "FINISHED"
+    log_evaluation(config, config.training.model, {"miss_rate_clean": 0.1, "advice": []}, reports, "streams", "streams")
+    _, (run,) = runs()
+    assert run.data.metrics["streams_miss_rate_clean"] == 0.1 and run.data.metrics["testing_accuracy"] == 0.5
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"evaluation", "streams"}
     train("tracking.enabled=false", "seed=1")  # other weights in the same folder
     log_evaluation(config, config.training.model, {"accuracy": 0.75}, reports)
     assert runs()[1][0].data.metrics["testing_accuracy"] == 0.5
