@@ -164,7 +164,7 @@ class StreamsConfig(Section):
     negatives: tuple[Path, ...] = ()
     teacher: Optional[Path] = None
     seconds: Annotated[Positive, Field(ge=2.0, le=30.0)] = 4.0
-    steps: CountOrZero = 1200
+    steps: CountOrZero = 800
     batch_size: Count = 12
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.0015
     negative_weight: Positive = 3.0
