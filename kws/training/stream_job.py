@@ -107,7 +107,7 @@ def recordings(paths: Sequence[Path], sample_rate: int, scratch: Path) -> list[n
     Raises:
         DataError: "no_data" if a path holds no audio file; AudioError if one cannot be decoded.
     """
-    found = []
+    found: list[np.ndarray] = []
     for path in paths:
         root, files = path.parent, [path.name]
         if path.is_dir():
