@@ -1,5 +1,6 @@
 """Measure a model on running sound: misses, false accepts per hour, which threshold.
 
+  kws evaluate-streams
   kws evaluate-streams streams/
   kws evaluate-streams streams/ --model models/kws --per-hour 1 --write
 
@@ -14,14 +15,17 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Optional
 
+from kws.audio.folders import STREAMS_FOLDER
 from kws.commands.cli import EXIT_OK, add_config
 from kws.model.folder import SHIPPED, STREAM_FILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("streams", type=Path, help="folder with manifest.csv and events.csv")
+    parser.add_argument("streams", type=Path, nargs="?",
+                        help=f"folder with manifest.csv and events.csv (default: {STREAMS_FOLDER} of the data folder)")
     parser.add_argument("--model", type=Path, default=SHIPPED,
                         help="exported model folder with a stream.onnx (default: the shipped one)")
     parser.add_argument("--per-hour", type=_rate, metavar="N", help="false accepts an hour to choose the threshold for")
@@ -40,32 +44,45 @@ def _rate(text: str) -> float:
     return value
 
 
+def _missing(*paths: Path) -> Optional[str]:
+    """Say what the pipeline lacks to measure running sound: own data may come without streams."""
+    return next((f"{path}: not there" for path in paths if not path.exists()), None)
+
+
 def run(args: argparse.Namespace) -> int:
     """Listen, choose, count, write the reports, print the table."""
     from dataclasses import asdict
 
     from kws.config.sections import load_config
     from kws.evaluation.stream_evaluation import StreamSet
-    from kws.evaluation.stream_report import check_report, evaluate_streams, figures, summary, write_report
+    from kws.evaluation.stream_report import (check_report, evaluate_streams, figures, summary, write_empty_report,
+                                              write_report)
     from kws.evaluation.threshold_advice import confidence_for, with_confidence
     from kws.inference.listening import StreamModel
     from kws.tracking.results import log_evaluation
     from kws.tracking.run_file import read_run
 
-    config = load_config(args.config, args.set) if read_run(args.model) else None  # who did not train has none
+    tracked = read_run(args.model)
+    # Who did not train has no configuration.
+    config = load_config(args.config, args.set) if tracked or args.streams is None else None
     check_report(args.output)
+    folder = args.streams or config.data.root / STREAMS_FOLDER  # type: ignore[union-attr]  # it was read then
+    if args.streams is None and (missing := _missing(folder, args.model / STREAM_FILE)):
+        write_empty_report(args.output, missing)
+        print(f"{missing}: nothing to measure")
+        return EXIT_OK
     model = StreamModel(args.model / STREAM_FILE)
-    streams = StreamSet.listen(args.streams, model)
+    streams = StreamSet.listen(folder, model)
     settings = model.settings
     if args.per_hour is not None:
         settings = with_confidence(settings, confidence_for(args.per_hour, streams.keyword_free_speech, settings))
     evaluation = evaluate_streams(streams, settings)
-    write_report(evaluation, args.output, f"{args.model} on {args.streams}", args.timeline)
+    write_report(evaluation, args.output, f"{args.model} on {folder}", args.timeline)
     if args.write:
         from kws.export.to_stream import write_detector
 
         write_detector(args.model, asdict(settings), [asdict(item) for item in evaluation.advice])
-    if config:
+    if config and tracked:
         log_evaluation(config, args.model, figures(evaluation), args.output, "streams", "streams")
     print(summary(evaluation))
     print(f"reports: {args.output}/report.html, metrics.json, conditions.csv, det.png, words.png, timeline.png")

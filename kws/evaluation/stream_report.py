@@ -109,6 +109,15 @@ def write_report(evaluation: StreamEvaluation, folder: Path, title: str, drawn: 
             _false_accepts(evaluation)])
 
 
+def write_empty_report(folder: Path, reason: str) -> None:
+    """Write a report of nothing, with the reason; an older one is replaced, anything else is a FileExistsError."""
+    check_report(folder)
+    with atomic_folder(folder) as new:
+        (new / "metrics.json").write_text("{}\n", encoding="utf-8")
+        pd.DataFrame(columns=["condition", "miss_rate"]).to_csv(new / "conditions.csv", index=False)
+        write_page(new / "report.html", "Running sound", [Section("Nothing to measure", reason)])
+
+
 def summary(evaluation: StreamEvaluation) -> str:
     """Lay the result out as text that a terminal shows well."""
     lines = [f"{'condition':<22} {'hours':>5} {'words':>5} {'missed':>12} {'false':>5} {'an hour, 95 %':>20} "

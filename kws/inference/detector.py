@@ -35,9 +35,9 @@ class DetectorSettings:
         ValueError: for a number out of range.
     """
 
-    threshold: float = 2.0
+    threshold: float = 1.4
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    smoothing_seconds: float = 0.2
+    smoothing_seconds: float = 0.4
     refractory_seconds: float = 1.0
     other_refractory_seconds: float = 0.3
     word_seconds: float = 0.5
