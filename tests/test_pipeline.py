@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kws.audio.folders import STREAMS_FOLDER
 from kws.config.sections import load_config
 
 PIPELINE = yaml.safe_load(Path("dvc.yaml").read_text())
@@ -91,7 +90,7 @@ def test_settings_of_a_stage_exist(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_settings_if_its_command_reads_the_configuration(stage):
-    assert bool(settings_of(stage)) == (str(CONFIG) in str(STAGES[stage]["cmd"]) or stage == "evaluate")
+    assert bool(settings_of(stage)) == (str(CONFIG) in str(STAGES[stage]["cmd"]) or stage.startswith("evaluate"))
 
 
 def test_every_setting_but_those_of_tracking_belongs_to_a_stage():
@@ -109,7 +108,6 @@ def test_paths_of_the_pipeline_are_those_of_the_configuration():
     assert {str(config.data.prepared), str(config.training.model)} <= outputs
     assert str(config.data.root) in STAGES["prepare"]["deps"]
     assert PIPELINE["artifacts"]["kws"]["path"] == str(config.training.model)
-    streams = f"{config.data.root}/{STREAMS_FOLDER}"
-    assert streams in STAGES["evaluate-streams"]["deps"]
-    for stage, measured in (("evaluate", ""), ("evaluate-streams", streams)):
-        assert str(config.training.model) in STAGES[stage]["cmd"] and measured in STAGES[stage]["cmd"]
+    for stage in ("evaluate", "evaluate-streams"):
+        assert str(config.training.model) in STAGES[stage]["cmd"]
+    assert str(config.data.root) in STAGES["evaluate-streams"]["deps"]  # its running sound lies there
