@@ -85,8 +85,9 @@ def _part(rng: np.random.Generator, sample_rate: int, size: int, beat: float, ro
         notes = 440 * 2 ** ((pitch[:, None] - 69) / 12) * np.arange(1, _HARMONICS + 1)  # [chord, harmonics]
         weights = np.arange(1, _HARMONICS + 1) ** -rolling * np.where(np.arange(_HARMONICS) % 2, odd, 1)
         audible = weights * (notes < 0.48 * sample_rate) * (rng.random() < 0.85)
-        waves = np.sin(2 * np.pi * notes[..., None] * times + phases[:, None])
-        sound[start:start + length] += np.einsum("ch,cht->t", audible, waves) * envelope
+        played = np.nonzero(audible)
+        turns = (2 * np.pi * notes[played][:, None] * times + phases[played[1]][:, None]).astype(np.float32)
+        sound[start:start + length] += audible[played] @ np.sin(turns) * envelope
     return sound[:size]
 
 

@@ -1,4 +1,4 @@
-"""The choice of a microphone, and what is said without one; tests/integration/test_microphone.py hears one."""
+"""The choice of a microphone, and what is said without one; tests/integration/test_audio_server.py hears one."""
 import sys
 
 import numpy as np

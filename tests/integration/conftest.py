@@ -33,7 +33,7 @@ class Project:
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it, with the code of this copy."""
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=240,
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=600,
                               env={**ENVIRONMENT, "PYTHONPATH": str(self.folder), **environment})
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
