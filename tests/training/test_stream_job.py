@@ -25,6 +25,7 @@ def settings(corpus, exported, tmp_path, noise):
     soundfile.write(talk / "tv.ogg", noise(1, 6.0), 22050)
     values = {"data.root": tmp_path / "data", "data.prepared": tmp_path / "prepared", "data.keywords": '["yes", "no"]',
               "training.model": exported, "streams.steps": 2,
+              "training.checkpoints": tmp_path / "runs",
               "streams.batch_size": 2, "streams.seconds": 2.5, "tracking.enabled": "false"}
     made = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
     assert main(["prepare", "configs/kws.yaml", *made]) == EXIT_OK
@@ -89,3 +90,9 @@ def test_a_negative_that_cannot_be_read_is_named(settings, tmp_path, capsys, pat
     assert main(["train-streams", "configs/kws.yaml", *settings, *setting]) == EXIT_BAD_INPUT
     message = capsys.readouterr().err
     assert str((tmp_path / path).parent) in message and "bad.wav" in message
+
+
+def test_without_a_clip_model_nothing_is_made(settings, tmp_path, capsys):
+    model = tmp_path / "absent"
+    assert main(["train-streams", "configs/kws.yaml", *settings, "--set", f"training.model={model}"]) == EXIT_BAD_INPUT
+    assert f"{model}: no config.json" in capsys.readouterr().err and not model.exists()
