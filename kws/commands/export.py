@@ -19,6 +19,7 @@ from kws.commands.cli import EXIT_OK, add_config, logger
 from kws.errors import DataError
 
 if TYPE_CHECKING:
+    from kws.config.sections import Config
     from kws.data.store import PreparedStore
 
 
@@ -33,25 +34,29 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print what was written."""
     from kws.config.sections import load_config
 
-    config = load_config(args.config, args.set)
+    export_model(args.model, load_config(args.config, args.set), args.int8)
+    return EXIT_OK
+
+
+def export_model(folder: Path, config: Config, int8: bool = False) -> None:
+    """Export a model folder, compare on the validation clips of the prepared store, and print what was written."""
     from kws.data.split import TRAINING, VALIDATION
     from kws.export.to_onnx import export  # after the settings are known to be good: it takes seconds
     from kws.tracking.results import log_export
 
-    store = prepared_store(config.data.prepared, args.int8)
+    store = prepared_store(config.data.prepared, int8)
     clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \
         clips_of(store, VALIDATION)
-    result = export(args.model, clips)
+    result = export(folder, clips)
     print(f"{result.path}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
           f"PyTorch's on {result.clips:,} clips")
-    if args.int8 and store is not None:
+    if int8 and store is not None:
         from kws.export.quantize import quantize
 
-        for measured in quantize(args.model, clips_of(store, TRAINING)[0], clips, targets):
+        for measured in quantize(folder, clips_of(store, TRAINING)[0], clips, targets):
             print(f"{measured.path}: {measured.num_bytes / 1024:,.0f} kB, validation accuracy {measured.accuracy:.2%}, "
                   f"{measured.clips_per_second:,.0f} clips/s on one thread")
-    log_export(config, args.model)
-    return EXIT_OK
+    log_export(config, folder)
 
 
 def prepared_store(folder: Path, required: bool) -> Optional[PreparedStore]:

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+from typing import TYPE_CHECKING
 
 from kws.commands.cli import EXIT_OK, add_config, logger, start_logging
+
+if TYPE_CHECKING:
+    from kws.config.sections import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         start_logging(0)
         logger.setLevel(logging.ERROR)
+    if config.training.trains == "classifier":
+        return teach_words(config)
     from kws.tracking.tracker import build_tracker  # after the settings are known to be good: it takes seconds
     from kws.training.trainer import train
 
@@ -45,4 +51,15 @@ def run(args: argparse.Namespace) -> int:
           f"{result.clips_per_second:.0f} clips/s; validation accuracy {result.validation['accuracy']:.2%}, "
           f"macro-F1 {result.validation['macro_f1']:.2%}, "
           f"{result.validation['keyword_recall']:.2%} of the keywords found")
+    return EXIT_OK
+
+
+def teach_words(config: Config) -> int:
+    """Train a classifier on a body that knows speech, and print how sure it is."""
+    from kws.reports.own_words import summary_text
+    from kws.training.teach_job import teach
+
+    own = teach(config)
+    print(summary_text(own))
+    print(f"{config.training.model}/own-words.html shows more")
     return EXIT_OK

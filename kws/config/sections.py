@@ -138,6 +138,10 @@ class TrainingConfig(Section):
 
     model: Path = Path("models/kws")
     checkpoints: Path = Path("runs/kws")
+    start_from: Optional[Path] = None
+    trains: Literal["network", "classifier"] = "network"
+    variations: Count = 12
+    refused: Annotated[Float, Field(ge=0.5, lt=1.0)] = 0.98
     teachers: tuple[Path, ...] = ()
     epochs: Count = 20
     min_epoch_steps: CountOrZero = 50
@@ -155,6 +159,8 @@ class TrainingConfig(Section):
     def _check(self) -> TrainingConfig:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs: {self.warmup_epochs:g} of {self.epochs} epochs; expected fewer")
+        if self.trains == "classifier" and self.start_from is None:
+            raise ValueError("trains: found classifier, without start_from; expected a model folder to start from")
         return self
 
 

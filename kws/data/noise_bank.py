@@ -47,16 +47,14 @@ class NoiseBank:
             split: "training", "validation" or "testing".
             speech: [K] rows of the store's clips that the split may hear.
         Returns:
-            the bank; None where there are no recordings.
+            the bank; None where there are no recordings, which training does not need.
         """
         begin, end = PARTS[split]
         parts = [noise[int(begin * len(noise)):int(end * len(noise))] for noise in store.noise.values()]
         recordings = [part for part in parts if len(part)]
-        if not recordings:
-            return None
         if split == TRAINING:
             recordings += sounds(store.sample_rate) + crowds(store.waveforms, speech)
-        return cls(recordings, store.waveforms.shape[1])
+        return cls(recordings, store.waveforms.shape[1]) if recordings else None
 
     def draw(self, generator: torch.Generator, count: int) -> torch.Tensor:
         """Cut [count, T] windows, float32; recordings are equally likely, and no window crosses from one to another."""

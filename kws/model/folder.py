@@ -7,9 +7,11 @@ CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "READ
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 STREAM_WEIGHTS_FILE = "stream.safetensors"  # of the same network, trained on for running sound
 STREAM_FILE = "stream.onnx"  # hears running sound, and recordings longer than the window
+OTHERS_FILE = "other_words.safetensors"  # what a body makes of words that are not the keywords
 STATE_FILE = "model.pt"  # for TorchServe's archiver
 
 MODEL_TYPE = '"model_type": "kws"'  # in the configuration of every model folder of ours
 
 _PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 SHIPPED = _PRETRAINED / "kws-8"
+BODY = _PRETRAINED / "speech"  # knows speech, not words: what `kws teach` starts from

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
+
+from kws.config.sections import DataConfig
 
 _CARD = """---
 library_name: transformers
@@ -14,7 +16,7 @@ tags: [keyword-spotting]
 Answers one of {num_labels} labels for a window of {seconds:g} s at {sample_rate:,} Hz: the keywords, `_unknown_` for
 other speech, `_silence_` for none. {num_parameters:,} parameters, log-mel front end inside.
 
-Validation, after epoch {kept_epoch} of {epochs} (seed {seed}): accuracy {accuracy:.2%}, macro-F1 {macro_f1:.2%}.
+{measured}
 
 ```python
 from transformers import pipeline
@@ -31,29 +33,38 @@ longer than the window too.
 
 ## Use and limits
 
-For single words, as commands to a device whose user notices and repeats what was misheard. It was measured on the
-validation speakers of its own data, by whom its training was chosen: expect less of other accents, rooms, distances
+For single words, as commands to a device whose user notices and repeats what was misheard. It was measured on
+{measured_on}: expect less of other accents, rooms, distances
 and microphones. It sometimes takes other speech or noise for a keyword; a threshold on the confidence makes that rarer,
 at the price of missed keywords. It does not know who speaks. Nothing that must not fail may depend on it alone.
 """
 _NO_DATA = "Whose recordings it was trained on, `data.attribution` and `data.licence` of its configuration do not say."
 
 
-def write_model_card(path: Path, keywords: Sequence[str], sample_rate: int, num_samples: int,
-                     summary: Mapping[str, Any], attribution: str, licence: str) -> None:
+_TRAINED = ("Validation, after epoch {kept_epoch} of {epochs} (seed {seed}): accuracy {accuracy:.2%}, macro-F1 "
+            "{macro_f1:.2%}.")
+_TAUGHT = ("Taught by {recordings} recordings of {speakers} speaker(s) (seed {seed}). Of keywords left out in turn, by "
+           "{by}, {found:.0%} were found ({low:.0%} to {high:.0%}); {others_taken:.1%} of other words were taken for one.")
+
+
+def write_model_card(path: Path, data: DataConfig, summary: Mapping[str, Any]) -> None:
     """Describe a model: labels, accuracy, usage, data, limits.
 
     Args:
         path: of the card.
-        keywords: words it spots.
-        sample_rate: Hz.
-        num_samples: samples of its window.
+        data: what it was trained on.
         summary: what `metrics.json` of the model folder holds.
-        attribution: whose recordings it was trained on; may be empty.
-        licence: of the recordings; may be empty.
     """
-    data = (f"Trained on {attribution}." * bool(attribution), f"Licence of the recordings: {licence}" * bool(licence))
+    if "left_out" in summary:
+        left_out = summary["left_out"]
+        measured = _TAUGHT.format(**summary, **left_out, low=left_out["interval"][0], high=left_out["interval"][1])
+        measured_on = "the recordings that taught it, each left out in turn"
+    else:
+        measured = _TRAINED.format(**summary, **summary["validation"])
+        measured_on = "the validation speakers of its own data, by whom its training was chosen"
+    origin = (f"Trained on {data.attribution}." * bool(data.attribution),
+              f"Licence of the recordings: {data.licence}" * bool(data.licence))
     path.write_text(_CARD.format(
-        keywords=", ".join(keywords), num_labels=len(keywords) + 2, sample_rate=sample_rate,
-        seconds=num_samples / sample_rate, data="\n".join(filter(None, data)) or _NO_DATA,
-        **summary, **summary["validation"]), encoding="utf-8")
+        keywords=", ".join(data.keywords), num_labels=len(data.keywords) + 2, sample_rate=data.sample_rate,
+        seconds=data.num_samples / data.sample_rate, data="\n".join(filter(None, origin)) or _NO_DATA,
+        measured=measured, measured_on=measured_on, num_parameters=summary["num_parameters"]), encoding="utf-8")

@@ -24,13 +24,14 @@ from kws.evaluation.metrics import headline, keyword_recall
 from kws.files.atomic import atomic_folder, check_replaceable, explain_full_disk
 from kws.files.locks import exclusive
 from kws.inference.cores import available_cores
-from kws.model.folder import CONFIG_FILE, MODEL_TYPE
+from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
 from kws.model.labels import LabelSet
 from kws.model.loading import labels_of
 from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
 from kws.tracking.tracker import EpochReporter, Tracker
 from kws.training import checkpoints, loop
 from kws.training.augment import Augmenter
+from kws.training.body import start_from
 from kws.training.distributed import Processes, forget_others, processes
 from kws.training.model_card import write_model_card
 from kws.training.prior import reweight_prior
@@ -169,6 +170,8 @@ def _build_trainer(config: Config, store: PreparedStore) -> tuple[loop.KwsTraine
 
 
 def _build_model(config: Config, labels: LabelSet) -> KwsForAudioClassification:
+    if config.training.start_from is not None:
+        return start_from(config.training.start_from, labels.names, config)
     architecture = load_architecture(config.architecture)
     try:
         return build_model(labels.names, config.data.sample_rate, config.data.num_samples,
@@ -239,6 +242,5 @@ def _finish(config: Config, trainer: loop.KwsTrainer, progress: Progress) -> Tra
             KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
             (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
             rows.to_csv(folder / "history.csv", index=False)
-            write_model_card(folder / "README.md", config.data.keywords, config.data.sample_rate,
-                             config.data.num_samples, summary, config.data.attribution, config.data.licence)
+            write_model_card(folder / CARD_FILE, config.data, summary)
     return result

@@ -1,0 +1,47 @@
+"""Teach your own words from a few recordings: check, train, export, and say how sure it is.
+
+  kws teach my-recordings --keywords lights fan
+  kws teach my-recordings --keywords lights --output_path models/lights
+
+my-recordings/ holds a folder for each word (kws record makes it): my-recordings/lights/anna_nohash_0.wav. Ten
+recordings of a word by a few people are a good start, three are the least that makes sense. Other folders there are
+other words; they help, but none are needed. What comes with the package knows speech already, so it takes a minute.
+
+Afterwards: kws listen (hears the words from the microphone) and kws predict (labels recordings).
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from kws.commands.cli import EXIT_OK, TRAINED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("recordings", type=Path, help="folder with a folder of recordings for each word")
+    parser.add_argument("--keywords", nargs="+", required=True, metavar="WORD", help="words to spot: names of folders")
+    parser.add_argument("--output_path", type=Path, default=TRAINED,
+                        help=f"the model folder, replaced (default: {TRAINED}, which the other commands then use)")
+    parser.add_argument("--reports", type=Path, default=Path("reports/own"), help="gets own-words.html, data.html")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare, teach, export, and print how sure the result is."""
+    from kws.commands.export import export_model
+    from kws.commands.prepare import prepare_recordings
+    from kws.commands.train import teach_words
+    from kws.config.sections import load_config
+    from kws.model.folder import BODY
+
+    work = args.output_path.with_name(f"{args.output_path.name}-recordings")
+    config = load_config(BODY / "own.yaml", [
+        f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
+            "data.root": str(args.recordings), "data.keywords": args.keywords, "data.prepared": str(work),
+            "training.model": str(args.output_path), "training.start_from": str(BODY)}.items())])
+    prepare_recordings(config, args.output_path.parent)
+    teach_words(config)
+    export_model(args.output_path, config)
+    return EXIT_OK

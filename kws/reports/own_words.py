@@ -1,0 +1,105 @@
+"""What few recordings can tell about a model of own words: for people (a page) and for the terminal (lines)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from kws.model.labels import UNKNOWN
+from kws.reports.page import Section, write_page
+from kws.reports.plots import confusion_figure
+
+_DOUBTFUL = 0.1  # confidence of its own word below which a recording is worth listening to
+_MOST_LISTED = 20
+_CONFUSED = 2  # recordings of a word that were taken for the same other one, from which on it is said
+
+
+@dataclass(frozen=True)
+class OwnWords:
+    """How recordings were answered that were left out in turn.
+
+    Args:
+        keywords: words to spot.
+        answers: one row per recording: `path`, `label`, `answer`, `own` (confidence of its own label).
+        found: share of keywords that were answered rightly, and its 95 % interval.
+        others_taken: share of other words, left out likewise, that were answered with a keyword.
+        rarity: how many times rarer than in the lesson keywords must be taken to be for that.
+        by_speaker: whether all recordings of a speaker were left out together.
+        curve: `recordings` of each keyword learned from, and the share `found`.
+    """
+
+    keywords: tuple[str, ...]
+    answers: pd.DataFrame
+    found: tuple[float, float, float]
+    others_taken: float
+    rarity: float
+    by_speaker: bool
+    curve: pd.DataFrame
+
+    def per_word(self) -> pd.DataFrame:
+        """One row per keyword: recordings, share found, and what it was most often taken for instead."""
+        return pd.DataFrame([self._row(word, rows) for word, rows in self._of_keywords().groupby("label", sort=False)])
+
+    def doubtful(self) -> pd.DataFrame:
+        """Recordings of keywords that sound like something else to a model that learned from the others."""
+        rows = self._of_keywords()
+        return rows[rows["own"] < _DOUBTFUL].sort_values("own")[["path", "label", "answer", "own"]]
+
+    def _of_keywords(self) -> pd.DataFrame:
+        return self.answers[self.answers["label"] != UNKNOWN]
+
+    def _row(self, word: object, rows: pd.DataFrame) -> dict[str, object]:
+        wrong = rows.loc[rows["answer"] != rows["label"], "answer"].value_counts()
+        return {"word": word, "recordings": len(rows), "found": float((rows["answer"] == rows["label"]).mean()),
+                "taken for": wrong.index[0] if len(wrong) else "", "times": int(wrong.iloc[0]) if len(wrong) else 0}
+
+
+def summary_text(own: OwnWords) -> str:
+    """Say how sure one can be, in lines for a terminal."""
+    found, low, high = own.found
+    who = "by people it had not heard" if own.by_speaker else "by the same voice"
+    lines = [f"left out in turn, {found:.0%} of the keywords {who} are found ({low:.0%} to {high:.0%}); "
+             f"{own.others_taken:.1%} of other words are taken for one"]
+    for row in own.per_word().itertuples(index=False):
+        word, _, share, instead, times = row
+        known = instead in own.keywords and times >= _CONFUSED
+        lines.append(f"  {word:<16}{share:6.0%}" + (f"   taken for {instead} {times} times: one of them may need another "
+                                                    "name" if known else ""))
+    doubtful = own.doubtful()
+    if len(doubtful):
+        lines.append("listen to these again; they sound like something else: " + ", ".join(
+            f"{row.path} ({row.answer})" for row in doubtful.head(5).itertuples()))
+    return "\n".join(lines)
+
+
+def write_own_words(own: OwnWords, path: Path, title: str) -> None:
+    """Write the page, one file."""
+    labels = [*own.keywords, UNKNOWN]
+    names = {label: index for index, label in enumerate(labels)}
+    counts = pd.crosstab(own.answers["label"].map(names), own.answers["answer"].map(names).fillna(names[UNKNOWN]))
+    counts = counts.reindex(index=range(len(labels)), columns=range(len(labels)), fill_value=0)
+    sections = [Section("How sure is it", summary_text(own)),
+                Section("Words", table=own.per_word()),
+                Section("What is taken for what", "Rows: what was said; columns: what was answered.",
+                        [confusion_figure(counts.to_numpy(), labels)])]
+    if len(own.curve) > 1:
+        sections.append(Section("Would more recordings help", "Where the curve still rises at its end, they would.",
+                                [_curve_figure(own.curve)]))
+    if len(own.doubtful()):
+        sections.append(Section("Listen to these again", "To a model that learned from the others, these sound like "
+                                "something else: another word, cut, quiet, or said differently.",
+                                table=own.doubtful().head(_MOST_LISTED)))
+    write_page(path, title, sections)
+
+
+def _curve_figure(curve: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(6.0, 3.0), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(curve["recordings"], curve["found"], marker="o")
+    axes.set(xlabel="recordings of each keyword", ylabel="keywords found", ylim=(0.0, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(alpha=0.3)
+    return figure

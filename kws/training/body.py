@@ -1,0 +1,86 @@
+"""The body of a network: all of it but the classifier, carried over from a model that has learned other words."""
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence, cast
+
+import numpy as np
+
+from kws.config.sections import Config
+from kws.errors import ConfigError, ModelError
+from kws.model.folder import OTHERS_FILE
+from kws.model.loading import load_torch_model
+from kws.model.modeling import KwsConfig, KwsForAudioClassification
+
+
+@dataclass(frozen=True)
+class Others:
+    """What a body makes of sound that is none of a user's words; it comes in the body's folder.
+
+    Args:
+        words: [N, K] embeddings of many words by many voices.
+        silence: [S, K] embeddings of sound without speech.
+        within: [K, K] covariance of the embeddings of one word, said by many voices, about their mean.
+    """
+
+    words: np.ndarray
+    silence: np.ndarray
+    within: np.ndarray
+
+
+def start_from(folder: Path, labels: Sequence[str], config: Config) -> KwsForAudioClassification:
+    """Build a model for these labels on the body of another one; its classifier is untrained.
+
+    Raises:
+        ConfigError: if the configuration's front end or window is not that of the body.
+        ModelError: if the folder holds no model.
+    """
+    model = load_torch_model(folder)
+    _check_front_end(folder, model, config)
+    settings = cast(KwsConfig, copy.deepcopy(model.config))
+    settings.id2label = dict(enumerate(labels))
+    settings.label2id = {label: index for index, label in enumerate(labels)}
+    settings.keyword_rarity, settings.detector = 1.0, {}
+    started = KwsForAudioClassification(settings)
+    weights = {name: weight for name, weight in model.state_dict().items() if not name.startswith("network.head.")}
+    started.load_state_dict(weights, strict=False)
+    return started
+
+
+def load_others(folder: Path) -> Others:
+    """Read what a body makes of other words and of silence; raises ModelError if its folder does not say."""
+    from safetensors.numpy import load_file
+
+    path = folder / OTHERS_FILE
+    try:
+        tensors = load_file(path)
+        scale = tensors["scale"]
+        return Others(tensors["words"] * scale, tensors["silence"] * scale, tensors["within"].astype(np.float32))
+    except Exception as error:  # safetensors raises its own for a damaged file
+        raise ModelError(f"{path}: cannot be read ({error}); expected what comes with a body, as the package's own "
+                         "has it", "no_body") from None
+
+
+def save_others(others: Others, folder: Path) -> None:
+    """Write them to a body's folder, embeddings in 256 steps up to the largest value of each number."""
+    from safetensors.numpy import save_file
+
+    scale = np.concatenate([others.words, others.silence]).max(axis=0).clip(1e-6) / 255
+    save_file({"words": np.round(others.words / scale).astype(np.uint8), "scale": scale.astype(np.float32),
+               "silence": np.round(others.silence / scale).astype(np.uint8),
+               "within": others.within.astype(np.float16)}, folder / OTHERS_FILE)
+
+
+def _check_front_end(folder: Path, model: KwsForAudioClassification, config: Config) -> None:
+    """A body understands only what its own front end makes of sound."""
+    expected = {"data.sample_rate": model.config.sample_rate,
+                "data.clip_seconds": model.config.num_samples / model.config.sample_rate,
+                **{f"features.{name}": value for name, value in model.config.features.items()}}
+    found = {"data.sample_rate": config.data.sample_rate, "data.clip_seconds": config.data.clip_seconds,
+             **{f"features.{name}": value for name, value in config.features.model_dump().items()}}
+    problems = [f"{name}: found {found.get(name)!r}; expected {value!r}, as in {folder}"
+                for name, value in expected.items() if found.get(name) != value]
+    if problems:
+        raise ConfigError("training.start_from", problems)

@@ -1,0 +1,122 @@
+"""How sure one can be of few recordings: each speaker, or each recording, is left out in turn and answered."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from scipy.stats import binomtest
+from sklearn.model_selection import GroupKFold
+from tqdm import tqdm
+
+from kws.reports.own_words import OwnWords
+from kws.training.teaching import Lesson, fit
+
+_MOST_FOLDS = 10
+_CURVE, _CURVE_FOLDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100), 3  # recordings of a keyword
+_VARIATIONS = 4  # of a recording; a fit of the many that are made here need not see all of them
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Rows of recordings and of the body's other words: those that are learned from, and those left out."""
+
+    learned: np.ndarray
+    left: np.ndarray
+    others: np.ndarray
+    others_left: np.ndarray
+
+
+def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
+    """Answer every recording by a classifier that learned from others'.
+
+    Args:
+        lesson: all of it; its recordings in the order of the table.
+        table: `path`, `label`, `word`, `speaker` of every recording.
+        refused: share of other words that are to be refused: decides how much rarer keywords are taken to be than in
+            the lesson.
+    """
+    lesson = replace(lesson, embeddings=lesson.embeddings[:, :_VARIATIONS])
+    is_keyword = lesson.targets < len(lesson.labels.keywords)
+    by_speaker = bool(table.loc[is_keyword, "speaker"].nunique() > 1)
+    groups = table["speaker" if by_speaker else "path"].to_numpy()
+    logits = np.full((len(table), len(lesson.labels)), np.nan)
+    others = np.full((len(lesson.others.words), len(lesson.labels)), np.nan)
+    for fold in tqdm(list(_folds(lesson, groups, _MOST_FOLDS)), "left out in turn", unit="fit", disable=None):
+        classifier = fit(lesson.of(fold.learned, fold.others))
+        logits[fold.left] = classifier.logits(lesson.embeddings[fold.left, 0])
+        others[fold.others_left] = classifier.logits(lesson.others.words[fold.others_left])
+    rarity = _rarity(np.concatenate([logits[~is_keyword], others]), lesson, refused)
+    answers = _answers(table, lesson, _rarer(logits, lesson, rarity))
+    asked = is_keyword & ~np.isnan(logits).any(axis=1)
+    right = int((answers["answer"] == answers["label"])[asked].sum())
+    return OwnWords(lesson.labels.keywords, answers[~np.isnan(logits).any(axis=1)], share_of(right, int(asked.sum())),
+                    1 - refused, rarity, by_speaker, _curve(lesson, groups, refused))
+
+
+def share_of(count: int, total: int) -> tuple[float, float, float]:
+    """Give a share, and its 95 % interval (E. Wilson, J. Am. Stat. Assoc. 22, 1927); of nothing it is anything."""
+    if total == 0:
+        return float("nan"), 0.0, 1.0
+    interval = binomtest(count, total).proportion_ci(method="wilson")
+    return count / total, float(interval.low), float(interval.high)
+
+
+def _folds(lesson: Lesson, groups: np.ndarray, most: int) -> Iterator[_Fold]:
+    """Leave out groups in turn, some together, and as many parts of the other words, drawn once."""
+    count = min(most, len(set(groups)))
+    if count < 2:
+        return
+    parts = np.random.default_rng(0).integers(count, size=len(lesson.others.words))
+    for number, (learned, left) in enumerate(GroupKFold(count).split(groups, groups=groups)):
+        if set(range(len(lesson.labels.keywords))) <= set(lesson.targets[learned]):
+            yield _Fold(learned, left, np.flatnonzero(parts != number), np.flatnonzero(parts == number))
+
+
+def _rarity(others: np.ndarray, lesson: Lesson, refused: float) -> float:
+    """Find how much rarer keywords must be taken to be for so many of the other words [N, C] to be refused."""
+    others = others[~np.isnan(others).any(axis=1)]
+    if not len(others):
+        return 1.0
+    count = len(lesson.labels.keywords)
+    return float(np.exp(np.quantile(others[:, :count].max(axis=1) - others[:, count:].max(axis=1), refused)))
+
+
+def _rarer(logits: np.ndarray, lesson: Lesson, rarity: float) -> np.ndarray:
+    """Take keywords to be rarer: [N, C] -> same, see `kws.training.prior`."""
+    return logits + np.log(rarity) * (np.arange(len(lesson.labels)) >= len(lesson.labels.keywords))
+
+
+def _answers(table: pd.DataFrame, lesson: Lesson, logits: np.ndarray) -> pd.DataFrame:
+    probabilities = softmax(np.nan_to_num(logits), axis=1)
+    return table[["path", "label", "word", "speaker"]].assign(
+        answer=[lesson.labels.names[index] for index in probabilities.argmax(axis=1)],
+        own=probabilities[np.arange(len(table)), lesson.targets])
+
+
+def _curve(lesson: Lesson, groups: np.ndarray, refused: float) -> pd.DataFrame:
+    """See how many keywords are found by classifiers that learned from fewer recordings of each."""
+    num_keywords = len(lesson.labels.keywords)
+    folds = list(_folds(lesson, groups, _CURVE_FOLDS))
+    fewest = min((np.bincount(lesson.targets[fold.learned])[:num_keywords].min() for fold in folds), default=0)
+    rows = []
+    for count in (count for count in _CURVE if count <= fewest):
+        right = []
+        for fold in folds:
+            classifier = fit(lesson.of(_first(lesson, fold.learned, count), fold.others))
+            rarity = _rarity(classifier.logits(lesson.others.words[fold.others_left]), lesson, refused)
+            left = fold.left[lesson.targets[fold.left] < num_keywords]
+            answers = _rarer(classifier.logits(lesson.embeddings[left, 0]), lesson, rarity).argmax(axis=1)
+            right.append(answers == lesson.targets[left])
+        rows.append((count, float(np.concatenate(right).mean())))
+    return pd.DataFrame(rows, columns=["recordings", "found"])
+
+
+def _first(lesson: Lesson, rows: np.ndarray, count: int) -> np.ndarray:
+    """Keep so many rows of every keyword, drawn once, and all others."""
+    order = np.random.default_rng(0).permutation(rows)
+    targets = lesson.targets[order]
+    rank = pd.Series(targets).groupby(targets).cumcount().to_numpy()
+    return np.sort(order[(rank < count) | (targets >= len(lesson.labels.keywords))])

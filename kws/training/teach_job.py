@@ -1,0 +1,75 @@
+"""The job of teaching own words: prepared store and body -> model folder, and what the recordings left out say."""
+from __future__ import annotations
+
+import json
+import logging
+
+import torch
+
+from kws.config.sections import Config
+from kws.data.noise_bank import NoiseBank
+from kws.data.split import TRAINING
+from kws.data.store import load_store
+from kws.errors import ConfigError
+from kws.files.atomic import atomic_folder, check_replaceable
+from kws.files.locks import exclusive
+from kws.inference.cores import available_cores
+from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
+from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
+from kws.reports.own_words import OwnWords, write_own_words
+from kws.training.augment import Augmenter
+from kws.training.body import load_others, start_from
+from kws.training.left_out import leave_out
+from kws.training.model_card import write_model_card
+from kws.training.prior import reweight_prior
+from kws.training.teaching import Lesson, embed, fit, write_classifier
+
+logger = logging.getLogger(__name__)
+
+
+def teach(config: Config) -> OwnWords:
+    """Train a classifier on the body of `training.start_from`, and write the model folder, whole or not at all.
+
+    Returns:
+        how recordings were answered that were left out in turn.
+    Raises:
+        ConfigError: if there is no such body, or the configuration's front end is not the body's.
+        DataError: if the prepared store is missing or made for other settings.
+        ModelError: if the body's folder cannot be used.
+    """
+    body, settings = config.training.start_from, config.training
+    if body is None:
+        raise ConfigError("training.start_from", ["found null; expected the folder of a body"])
+    store = load_store(config.data.prepared)
+    check_replaceable(settings.model, CONFIG_FILE, MODEL_TYPE)
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(settings.num_threads or available_cores())
+    with exclusive(settings.model, "a training"):
+        model, table = start_from(body, store.labels.names, config).eval(), store.manifest
+        table = table[table["split"] == TRAINING]
+        rows = table.index.to_numpy()
+        embeddings = embed(model, store.waveforms[rows],
+                           Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump()),
+                           NoiseBank.for_split(store, TRAINING, rows), settings.variations, config.seed)
+        targets = table["label"].map(store.labels.index).to_numpy()
+        lesson = Lesson(embeddings, targets, store.labels, load_others(body))
+        own = leave_out(lesson, table.reset_index(drop=True), settings.refused)
+        write_classifier(fit(lesson), model)
+        reweight_prior(model, own.rarity)
+        _write(config, model, own)
+    return own
+
+
+def _write(config: Config, model: KwsForAudioClassification, own: OwnWords) -> None:
+    """Write the model folder, and into it `own-words.html`: how sure one can be."""
+    found, *interval = own.found
+    summary = {"recordings": len(own.answers), "speakers": int(own.answers["speaker"].nunique()), "seed": config.seed,
+               "left_out": {"by": "speaker" if own.by_speaker else "take", "found": found, "interval": interval,
+                            "others_taken": own.others_taken},
+               "num_parameters": sum(parameter.numel() for parameter in model.parameters())}
+    with atomic_folder(config.training.model) as folder:
+        model.save_pretrained(folder)
+        KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
+        (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_own_words(own, folder / "own-words.html", ", ".join(own.keywords))
+        write_model_card(folder / CARD_FILE, config.data, summary)
