@@ -17,6 +17,8 @@ from pathlib import Path
 
 from kws.commands.cli import EXIT_OK, TRAINED
 
+REPORTS = Path("reports")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -24,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keywords", nargs="+", required=True, metavar="WORD", help="words to spot: names of folders")
     parser.add_argument("--output_path", type=Path, default=TRAINED,
                         help=f"the model folder, replaced (default: {TRAINED}, which the other commands then use)")
-    parser.add_argument("--reports", type=Path, default=Path("reports/own"), help="gets own-words.html, data.html")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
 
 
@@ -35,13 +36,14 @@ def run(args: argparse.Namespace) -> int:
     from kws.commands.train import teach_words
     from kws.config.sections import load_config
     from kws.model.folder import BODY
+    from kws.training.stream_job import train_for_streams
 
-    work = args.output_path.with_name(f"{args.output_path.name}-recordings")
     config = load_config(BODY / "own.yaml", [
         f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
-            "data.root": str(args.recordings), "data.keywords": args.keywords, "data.prepared": str(work),
+            "data.root": str(args.recordings), "data.keywords": args.keywords,
             "training.model": str(args.output_path), "training.start_from": str(BODY)}.items())])
-    prepare_recordings(config, args.output_path.parent)
+    prepare_recordings(config, REPORTS)
     teach_words(config)
+    train_for_streams(config)
     export_model(args.output_path, config)
     return EXIT_OK

@@ -16,13 +16,14 @@ def load_torch_model(folder: Path) -> KwsForAudioClassification:
     """Load a model folder as a PyTorch module for inference; raises ModelError if it is none."""
     if not (folder / CONFIG_FILE).is_file():
         raise ModelError(f"{folder}: no config.json; expected a model folder that `kws train` wrote", "no_model")
+    import torch
     from transformers.utils.logging import disable_progress_bar
 
     from kws.model.modeling import KwsForAudioClassification
 
     disable_progress_bar()  # of transformers, for every file it reads
     try:
-        return KwsForAudioClassification.from_pretrained(folder, local_files_only=True).eval()
+        return KwsForAudioClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     except Exception as error:  # transformers, safetensors and torch each raise their own for a damaged folder
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: cannot be loaded ({reason}); train again") from error

@@ -38,9 +38,15 @@ def relative_to_recent(features: torch.Tensor, history: Optional[torch.Tensor] =
 def frame_logits(network: FoldedMelNetwork, features: torch.Tensor,
                  history: Optional[torch.Tensor] = None) -> torch.Tensor:
     """Answer for every frame of a sound heard whole: [B, 1, M, F] -> [B, F', C]; the last ones lack what follows."""
+    return cast(torch.Tensor, network.head(frame_embeddings(network, features, history)))
+
+
+def frame_embeddings(network: FoldedMelNetwork, features: torch.Tensor,
+                     history: Optional[torch.Tensor] = None) -> torch.Tensor:
+    """What the classifier decides on for every frame: [B, 1, M, F] -> [B, F', K]."""
     inputs = relative_to_recent(features, history).to(memory_format=torch.channels_last)
     outputs = network.temporal(network.fold(network.spectral(network.stem(inputs))))
-    return cast(torch.Tensor, network.head(outputs[:, :, 0].transpose(1, 2)))
+    return cast(torch.Tensor, outputs[:, :, 0].transpose(1, 2))
 
 
 def check_streamable(network: nn.Module) -> None:

@@ -12,7 +12,7 @@ from kws.model.labels import UNKNOWN
 from kws.reports.page import Section, write_page
 from kws.reports.plots import confusion_figure
 
-_DOUBTFUL = 0.1  # confidence of its own word below which a recording is worth listening to
+_DOUBTFUL = 0.3  # share of its answer's confidence that a recording's own word has, below which it is worth hearing
 _MOST_LISTED = 20
 _CONFUSED = 2  # recordings of a word that were taken for the same other one, from which on it is said
 
@@ -23,7 +23,7 @@ class OwnWords:
 
     Args:
         keywords: words to spot.
-        answers: one row per recording: `path`, `label`, `answer`, `own` (confidence of its own label).
+        answers: one row per recording: `path`, `label`, `answer`, `confidence` of that, `own` of its label.
         found: share of keywords that were answered rightly, and its 95 % interval.
         others_taken: share of other words, left out likewise, that were answered with a keyword.
         rarity: how many times rarer than in the lesson keywords must be taken to be for that.
@@ -46,7 +46,8 @@ class OwnWords:
     def doubtful(self) -> pd.DataFrame:
         """Recordings of keywords that sound like something else to a model that learned from the others."""
         rows = self._of_keywords()
-        return rows[rows["own"] < _DOUBTFUL].sort_values("own")[["path", "label", "answer", "own"]]
+        doubt = rows["own"] / rows["confidence"]
+        return rows.assign(doubt=doubt)[doubt < _DOUBTFUL].sort_values("doubt")[["path", "label", "answer", "own"]]
 
     def _of_keywords(self) -> pd.DataFrame:
         return self.answers[self.answers["label"] != UNKNOWN]
@@ -59,6 +60,8 @@ class OwnWords:
 
 def summary_text(own: OwnWords) -> str:
     """Say how sure one can be, in lines for a terminal."""
+    if own.per_word().empty:
+        return "nothing can be left out: record each word at least twice, better ten times and by several people"
     found, low, high = own.found
     who = "by people it had not heard" if own.by_speaker else "by the same voice"
     lines = [f"left out in turn, {found:.0%} of the keywords {who} are found ({low:.0%} to {high:.0%}); "

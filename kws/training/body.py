@@ -15,6 +15,9 @@ from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsConfig, KwsForAudioClassification
 
 
+_EMBEDDINGS = "words", "silence", "moments"
+
+
 @dataclass(frozen=True)
 class Others:
     """What a body makes of sound that is none of a user's words; it comes in the body's folder.
@@ -22,11 +25,13 @@ class Others:
     Args:
         words: [N, K] embeddings of many words by many voices.
         silence: [S, K] embeddings of sound without speech.
+        moments: [R, K] embeddings of moments of talk, music and noise.
         within: [K, K] covariance of the embeddings of one word, said by many voices, about their mean.
     """
 
     words: np.ndarray
     silence: np.ndarray
+    moments: np.ndarray
     within: np.ndarray
 
 
@@ -56,8 +61,8 @@ def load_others(folder: Path) -> Others:
     path = folder / OTHERS_FILE
     try:
         tensors = load_file(path)
-        scale = tensors["scale"]
-        return Others(tensors["words"] * scale, tensors["silence"] * scale, tensors["within"].astype(np.float32))
+        return Others(**{name: tensors[name] * tensors["scale"] for name in _EMBEDDINGS},
+                      within=tensors["within"].astype(np.float32))
     except Exception as error:  # safetensors raises its own for a damaged file
         raise ModelError(f"{path}: cannot be read ({error}); expected what comes with a body, as the package's own "
                          "has it", "no_body") from None
@@ -67,10 +72,10 @@ def save_others(others: Others, folder: Path) -> None:
     """Write them to a body's folder, embeddings in 256 steps up to the largest value of each number."""
     from safetensors.numpy import save_file
 
-    scale = np.concatenate([others.words, others.silence]).max(axis=0).clip(1e-6) / 255
-    save_file({"words": np.round(others.words / scale).astype(np.uint8), "scale": scale.astype(np.float32),
-               "silence": np.round(others.silence / scale).astype(np.uint8),
-               "within": others.within.astype(np.float16)}, folder / OTHERS_FILE)
+    found = {name: getattr(others, name) for name in _EMBEDDINGS}
+    scale = np.concatenate(list(found.values())).max(axis=0).clip(1e-6) / 255
+    save_file({**{name: np.round(rows / scale).astype(np.uint8) for name, rows in found.items()},
+               "scale": scale.astype(np.float32), "within": others.within.astype(np.float16)}, folder / OTHERS_FILE)
 
 
 def _check_front_end(folder: Path, model: KwsForAudioClassification, config: Config) -> None:

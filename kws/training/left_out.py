@@ -93,6 +93,7 @@ def _answers(table: pd.DataFrame, lesson: Lesson, logits: np.ndarray) -> pd.Data
     probabilities = softmax(np.nan_to_num(logits), axis=1)
     return table[["path", "label", "word", "speaker"]].assign(
         answer=[lesson.labels.names[index] for index in probabilities.argmax(axis=1)],
+        confidence=probabilities.max(axis=1),
         own=probabilities[np.arange(len(table)), lesson.targets])
 
 

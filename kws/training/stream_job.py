@@ -20,6 +20,7 @@ from kws.config.sections import Config
 from kws.corpus.acoustics import room_response
 from kws.corpus.ambience import music, places
 from kws.corpus.babble import crowds
+from kws.corpus.bystanders import bystanders
 from kws.corpus.noises import sounds
 from kws.data.background import inspect_background
 from kws.data.noise_bank import PARTS
@@ -34,9 +35,12 @@ from kws.model.labels import UNKNOWN
 from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsConfig, KwsForAudioClassification
 from kws.model.streaming import check_streamable
+from kws.training.body import load_others
+from kws.training.stream_teaching import teach_running_sound
 from kws.training.stream_training import Recipe, train_on_sound
 
 _ROOMS = 120
+_BYSTANDERS = 24  # voices
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +57,26 @@ def train_for_streams(config: Config) -> Path:
     torch.set_num_threads(config.training.num_threads or os.cpu_count() or 1)
     model, store = load_torch_model(config.training.model), load_store(config.data.prepared)
     check_streamable(model.network)
-    models = [_teacher(settings.teacher, model), model] if settings.teacher else [model]
     recipe = Recipe(settings.steps, settings.batch_size, settings.learning_rate, settings.negative_weight,
                     settings.smoothing_seconds, settings.workers, config.seed)
     with TemporaryDirectory() as scratch:  # of the samples of long recordings
         speech = recordings(_negatives(config), store.sample_rate, Path(scratch))
-        composer = Composer(sources(store, speech), store.sample_rate, settings.seconds)
-        trained = train_on_sound(models, composer, settings.seconds, recipe)[-1]
-        del speech, composer  # and their maps, before the files
+        trained = _trained(config, model, sources(store, speech, config), recipe)
+        del speech  # and their maps, before the files
     rule = DetectorSettings(smoothing_seconds=settings.smoothing_seconds)
     write_stream_weights(config.training.model, trained, asdict(rule))
     return config.training.model
+
+
+def _trained(config: Config, model: KwsForAudioClassification, sound: Sources,
+             recipe: Recipe) -> KwsForAudioClassification:
+    """Train the network, or its classifier, as `training.trains` says."""
+    settings = config.streams
+    composer = Composer(sound, model.config.sample_rate, settings.seconds)
+    if config.training.trains == "classifier" and config.training.start_from is not None:
+        return teach_running_sound(model, composer, load_others(config.training.start_from), settings.seconds, recipe)
+    models = [_teacher(settings.teacher, model), model] if settings.teacher else [model]
+    return train_on_sound(models, composer, settings.seconds, recipe)[-1]
 
 
 def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule: Mapping[str, Any]) -> None:
@@ -92,6 +105,8 @@ def _negatives(config: Config) -> Sequence[Path]:
         return config.streams.negatives
     if usual.is_dir():
         return (usual,)
+    if config.training.trains == "classifier":
+        return ()  # a body brings its own
     logger.warning("no recordings without a keyword, neither in streams.negatives nor in %s: rows of other words "
                    "stand in for talk, and the model will take talk for keywords more often", usual)
     return ()
@@ -127,8 +142,8 @@ def _samples(path: str, root: Path, sample_rate: int, scratch: Path) -> np.ndarr
     return inspection.samples
 
 
-def sources(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
-    """Take the training split's words and noise from a store."""
+def sources(store: PreparedStore, speech: Sequence[np.ndarray], config: Config) -> Sources:
+    """Take the training split's words and noise from a store; synthetic voices say what else there is to be heard."""
     table = store.manifest[store.manifest["split"] == TRAINING]
     begin, end = PARTS[TRAINING]
     noise = [sound[int(begin * len(sound)):int(end * len(sound))] for sound in store.noise.values()]
@@ -136,9 +151,12 @@ def sources(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
             (*sounds(store.sample_rate), *crowds(store.waveforms, table.index.to_numpy()), *places(store.sample_rate),
              *music(store.sample_rate))]
     rng = np.random.default_rng(0)
-    others = table[table["label"] == UNKNOWN]
+    others = [store.waveforms[rows.index.to_numpy()]
+              for _, rows in table[table["label"] == UNKNOWN].groupby("word")]
+    if config.training.trains == "classifier":
+        said, talked = bystanders(store.labels.keywords, _BYSTANDERS, store.waveforms.shape[1], config.seed)
+        others, speech = [*others, *said], [*speech, *talked]
     return Sources(
         keywords=[store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords],
-        others=[store.waveforms[rows.index.to_numpy()] for _, rows in others.groupby("word")],
-        speech=speech, backgrounds=[sound for sound in (*noise, *made) if len(sound)],
+        others=others, speech=speech, backgrounds=[sound for sound in (*noise, *made) if len(sound)],
         rooms=[room_response(rng).astype(np.float32) for _ in range(_ROOMS)])

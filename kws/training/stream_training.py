@@ -227,8 +227,8 @@ def train_on_sound(models: Sequence[KwsForAudioClassification], composer: Compos
     for step, (sounds, words) in enumerate(tqdm(batches, "running sound", unit="step", disable=None)):
         with torch.no_grad():
             features = front_end(sounds.to(device, non_blocking=True))
-            history = _histories(features, generator)
-            features = _masked(features, generator)
+            history = histories(features, generator)
+            features = masked(features, generator)
         losses, teacher = [], None
         for learner in learners:
             logits = learner.rows(features, history)
@@ -247,7 +247,7 @@ def _groups(model: torch.nn.Module) -> list[dict[str, object]]:
     return [{"params": weights, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
 
 
-def _histories(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def histories(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw how loud it was before each composition, [B, 1, 1, 1]: features are natural logarithms of energies."""
     low, high = (level * math.log(10) / 10 for level in _HISTORY_DB)
     shape = (len(features), 1, 1, 1)
@@ -256,7 +256,7 @@ def _histories(features: torch.Tensor, generator: torch.Generator) -> torch.Tens
     return features.amax(dim=(1, 2, 3), keepdim=True) + drawn.to(features.device)
 
 
-def _masked(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def masked(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Mask a band of mel bins of each composition, at most `_MASKED_BINS` wide."""
     count, bins = len(features), features.shape[2]
     width = torch.randint(_MASKED_BINS + 1, (count, 1), generator=generator)

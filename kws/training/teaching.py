@@ -24,7 +24,7 @@ from kws.training.augment import Augmenter
 from kws.training.body import Others
 
 # Chosen on words that the body had not learned (docs/experiments.md).
-_STRENGTH = 2.5  # of the fit against the regularisation, scikit-learn's C
+_STRENGTH = 10.0  # of the fit against the regularisation, scikit-learn's C
 _EVENNESS = 0.02  # share of the mean variance that is added to each
 _MOST_ITERATIONS = 300
 _CLIPS_AT_A_TIME = 64
@@ -102,14 +102,14 @@ def fit(lesson: Lesson) -> Classifier:
                               np.full(len(others.words), labels.index(UNKNOWN)),
                               np.full(len(others.silence), labels.index(SILENCE))])
     embeddings = np.concatenate([lesson.embeddings.reshape(-1, size), others.words, others.silence])
-    middle, whitening = others.words.mean(axis=0), _whitening(others.within)
+    middle, scale = others.words.mean(axis=0), whitening(others.within)
     regression = LogisticRegression(C=_STRENGTH, max_iter=_MOST_ITERATIONS)
-    regression.fit((embeddings - middle) @ whitening, targets, _weights(targets, labels))
-    weight = regression.coef_ @ whitening.T
+    regression.fit((embeddings - middle) @ scale, targets, _weights(targets, labels))
+    weight = regression.coef_ @ scale.T
     return Classifier(weight.astype(np.float32), (regression.intercept_ - weight @ middle).astype(np.float32))
 
 
-def _whitening(within: np.ndarray) -> np.ndarray:
+def whitening(within: np.ndarray) -> np.ndarray:
     """Find the [K, K] that turns this covariance, somewhat evened out, into that of independent numbers."""
     size = len(within)
     return np.linalg.cholesky(np.linalg.inv(within + _EVENNESS * np.trace(within) / size * np.eye(size)))

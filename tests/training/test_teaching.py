@@ -1,0 +1,170 @@
+"""Own words from few recordings: the classifier, what is left out, and the whole command on the body that ships."""
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from sklearn.linear_model import LogisticRegression
+
+from kws.__main__ import main
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
+from kws.inference.listening import StreamModel, listen
+from kws.inference.spotter import KeywordSpotter
+from kws.model.folder import BODY, OTHERS_FILE, STREAM_FILE
+from kws.model.labels import LabelSet
+from kws.reports.own_words import summary_text
+from kws.training.body import Others, load_others, save_others
+from kws.training.left_out import leave_out, share_of
+from kws.training.teaching import Lesson, fit
+
+LABELS = LabelSet.from_keywords(["lights", "fan"])
+SIZE = 6
+
+
+def make_others(rng, within=None):
+    words, silence, moments = (rng.random((count, SIZE)).astype(np.float32) for count in (300, 20, 30))
+    return Others(words, silence * 0.1, moments, np.eye(SIZE, dtype=np.float32) if within is None else within)
+
+
+def make_lesson(rng, recordings=10, speakers=5, spread=0.1):
+    """Recordings of two words and of another one, each about a place of its own."""
+    places = rng.random((3, SIZE)) * 3
+    targets = np.repeat([0, 1, 2], recordings)
+    embeddings = places[targets][:, None] + spread * rng.standard_normal((len(targets), 3, SIZE))
+    table = pd.DataFrame({"label": np.array(LABELS.names)[targets], "word": np.array(["lights", "fan", "van"])[targets],
+                          "speaker": [f"s{index % speakers}" for index in range(len(targets))]})
+    table["path"] = [f"{word}/{index}.wav" for index, word in enumerate(table["word"])]
+    return Lesson(embeddings.astype(np.float32), targets, LABELS, make_others(rng)), table
+
+
+def test_the_fit_is_the_logistic_regression_of_the_weighted_rows():
+    lesson, _ = make_lesson(np.random.default_rng(0))
+    found = fit(lesson)
+    rows = np.concatenate([lesson.embeddings.reshape(-1, SIZE), lesson.others.words, lesson.others.silence])
+    targets = np.concatenate([np.repeat(lesson.targets, 3), np.full(300, 2), np.full(20, 3)])
+    share = np.array([1, 1, 2, 1]) / 5 / np.bincount(targets)
+    spread = np.sqrt(1.02)  # of the even covariance, a little evened out
+    reference = LogisticRegression(C=10, max_iter=2000).fit(rows / spread, targets, share[targets])
+    expected = reference.decision_function(rows / spread)
+    logits = found.logits(rows)
+    np.testing.assert_allclose(logits - logits.mean(axis=1, keepdims=True),
+                               expected - expected.mean(axis=1, keepdims=True), atol=2e-3)
+
+
+def test_a_direction_in_which_voices_differ_counts_less():
+    rng = np.random.default_rng(1)
+    within = np.diag([100.0, *[1.0] * (SIZE - 1)]).astype(np.float32)
+    lesson, _ = make_lesson(rng)
+    weight = fit(Lesson(lesson.embeddings, lesson.targets, LABELS, make_others(rng, within))).weight
+    even = fit(lesson).weight
+    assert np.abs(weight[:, 0]).max() < 0.2 * np.abs(even[:, 0]).max()
+
+
+def test_speakers_are_left_out_together_and_the_others_answer():
+    lesson, table = make_lesson(np.random.default_rng(2))
+    own = leave_out(lesson, table, refused=0.95)
+    assert own.by_speaker and len(own.answers) == 30
+    assert own.found[0] > 0.9 and own.found[1] < own.found[0] <= own.found[2]
+    assert own.curve["recordings"].is_monotonic_increasing
+    assert "by people it had not heard" in summary_text(own)
+
+
+def test_a_label_that_is_wrong_is_told(capsys):
+    lesson, table = make_lesson(np.random.default_rng(3))
+    table.loc[0, ["label", "word"]] = "fan"  # a recording of "lights" in the folder of "fan"
+    lesson.targets[0] = 1
+    own = leave_out(lesson, table, refused=0.95)
+    assert own.doubtful()["path"].tolist()[0] == table["path"][0]
+    assert table["path"][0] in summary_text(own)
+
+
+def test_one_speaker_is_left_out_take_by_take():
+    lesson, table = make_lesson(np.random.default_rng(4), recordings=3, speakers=1)
+    own = leave_out(lesson, table, refused=0.9)
+    assert not own.by_speaker and len(own.answers) == 9
+    assert "by the same voice" in summary_text(own)
+
+
+def test_one_recording_of_a_word_leaves_nothing_to_answer():
+    lesson, table = make_lesson(np.random.default_rng(5), recordings=1, speakers=1)
+    own = leave_out(lesson, table, refused=0.9)
+    assert own.found[1:] == (0.0, 1.0)
+    assert "record each word at least twice" in summary_text(own)
+
+
+def test_an_interval_of_shares():
+    share, low, high = share_of(8, 10)
+    assert share == 0.8 and low == pytest.approx(0.4902, abs=1e-4) and high == pytest.approx(0.9433, abs=1e-4)
+
+
+def test_what_a_body_brings_is_saved_in_256_steps(tmp_path):
+    others = make_others(np.random.default_rng(6))
+    save_others(others, tmp_path)
+    found = load_others(tmp_path)
+    for name in ("words", "silence", "moments"):
+        np.testing.assert_allclose(getattr(found, name), getattr(others, name), atol=1 / 500)
+
+
+@pytest.fixture
+def recordings(corpus, tmp_path):
+    """A folder of two words by several people, without background noise."""
+    root = corpus()
+    shutil.rmtree(root / "_background_noise_")
+    return root
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here, capsys):
+    assert main(["teach", str(recordings), "--keywords", "yes", "no"]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert "left out in turn" in printed
+    folder = here / "models" / "kws"
+    assert (folder / "own-words.html").is_file() and "left out" in (folder / "README.md").read_text()
+    assert json.loads((folder / "metrics.json").read_text())["left_out"]["by"] == "speaker"
+    spotter = KeywordSpotter(folder)
+    clips = sorted((recordings / "yes").glob("*.wav"))
+    answers = [prediction.label for prediction in spotter.predict(clips)]
+    assert answers.count("yes") > 0.8 * len(clips)
+    model = StreamModel(folder / STREAM_FILE)
+    assert model.labels.keywords == ("yes", "no")
+    assert list(listen(model, [np.zeros(32000, dtype=np.float32)])) == []
+
+
+def test_a_body_of_another_front_end_is_refused(recordings, here, capsys):
+    config = BODY / "own.yaml"
+    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
+                                   f"training.start_from={BODY}") for word in ("--set", value)]
+    assert main(["prepare", str(config), *settings]) == EXIT_OK
+    assert main(["train", str(config), *settings, "--set", "features.num_mels=32"]) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    assert "features.num_mels: found 32; expected 40" in error
+
+
+def test_a_model_that_is_no_body_is_refused(recordings, here, exported, capsys):
+    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
+                                   f"training.start_from={exported}") for word in ("--set", value)]
+    config = str(BODY / "own.yaml")
+    assert main(["prepare", config, *settings]) == EXIT_OK
+    assert main(["train", config, *settings]) == EXIT_BAD_INPUT
+    assert OTHERS_FILE in capsys.readouterr().err or not (here / "models").exists()
+
+
+def test_a_keyword_without_recordings_is_told(recordings, here, capsys):
+    assert main(["teach", str(recordings), "--keywords", "lights"]) == EXIT_BAD_INPUT
+    assert "no clips of the keyword(s) lights" in capsys.readouterr().err
+
+
+def test_an_unreadable_recording_is_named(recordings, here, capsys):
+    (recordings / "yes" / "broken_nohash_0.wav").write_bytes(b"RIFF")
+    assert main(["teach", str(recordings), "--keywords", "yes", "no"]) == EXIT_BAD_INPUT
+    assert "broken_nohash_0.wav" in capsys.readouterr().err
+    assert not (here / "models" / "kws").exists()
