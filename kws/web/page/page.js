@@ -1,0 +1,220 @@
+/** The page: joins what the user does, the worker that hears, and what is shown. */
+import { droppedFiles, modelFile } from "./dropped.js";
+import { Heard, save } from "./heard.js";
+import { decodeFile, openMicrophone } from "./sound.js";
+import { Spectrogram } from "./spectrogram.js";
+import { Takes } from "./takes.js";
+import { Words } from "./words.js";
+
+const PIECE = 1; // seconds of a recording that the worker gets at once: as often the picture moves
+
+/** @type {(id: string) => HTMLElement} */
+const at = (id) => document.getElementById(id);
+const worker = new Worker(new URL("./hearing.js", import.meta.url), { type: "module" });
+const spectrogram = new Spectrogram(at("spectrogram"));
+const heard = new Heard(at("heard"));
+const words = new Words(at("words"), (rule) => worker.postMessage({ do: "rule", rule }));
+const takes = new Takes(at("takes"), listen);
+
+/** @type {import("./metadata.js").Facts | null} */ let facts = null;
+/** What is heard now. @type {{name: string, microphone?: object, lost: number, onDone?: (goOn: boolean) => void} | null} */
+let sound = null;
+
+worker.onmessage = ({ data }) => answers[data.is](data);
+worker.onerror = (event) => tellError(`The part of the page that listens cannot run (${event.message || "not loaded"}); `
+  + "a recent Firefox, Chrome or Safari can.");
+
+const answers = {
+  model({ facts: found, name }) {
+    facts = found;
+    words.use(facts);
+    takes.use(facts.sample_rate);
+    at("model-name").textContent = name;
+    at("advice").textContent = advice(facts);
+    for (const id of ["microphone", "recording", "thresholds-reset"]) at(id).disabled = false;
+    tell(`Ready for ${facts.labels.slice(0, -2).join(", ")}.`);
+  },
+  refused({ message }) {
+    tellError(message);
+    tell(facts ? "The model before is in use." : "There is no model.");
+  },
+  heard({ samples, columns, best, detections, seconds }) {
+    words.show(best);
+    takes.hear(samples);
+    spectrogram.add(columns, detections, seconds, facts.step_samples / facts.sample_rate);
+    for (const found of detections) {
+      heard.add(sound.name, found);
+      words.light(found.word);
+      sound.words += 1;
+    }
+    enableList();
+    sound.seconds = seconds;
+    tellTime();
+  },
+  done: () => sound.onDone(true),
+  lost({ seconds }) {
+    sound.lost += seconds;
+    takes.lose();
+    tellTime();
+  },
+  failed({ message }) {
+    stop();
+    tellError(`The model failed: ${message}.`);
+  },
+};
+
+/** Hear the microphone, unless it is heard already. @returns {Promise<boolean>} whether it is */
+async function listen() {
+  if (sound?.microphone) return true;
+  stop();
+  tellError("");
+  tell("Waiting for the microphone …");
+  try {
+    const microphone = await openMicrophone({
+      onEnd() {
+        stop();
+        tellError("The microphone is gone. Connect it and listen again.");
+      },
+      onPause: (isPaused) => tellError(isPaused ? "The system has stopped the microphone for now." : ""),
+    });
+    begin({ name: microphone.name, microphone }, microphone.rate, microphone.port);
+    at("microphone").textContent = "Stop";
+    return true;
+  } catch (error) {
+    tell("");
+    tellError(error.message);
+    return false;
+  }
+}
+
+/** Hear a recording, faster than real time. @param {File} file */
+async function hearFile(file) {
+  stop();
+  tellError("");
+  tell(`Decoding ${file.name} …`);
+  try {
+    const samples = await decodeFile(file, facts.sample_rate);
+    begin({ name: file.name }, facts.sample_rate);
+    const size = PIECE * facts.sample_rate;
+    for (let first = 0; first < samples.length; first += size) {
+      if (!await request({ do: "samples", samples: samples.slice(first, first + size) })) return;
+    }
+    if (!await request({ do: "finish" })) return;
+    const { seconds, words: count } = sound;
+    stop();
+    tell(`${file.name}: ${count} ${count === 1 ? "word" : "words"} heard in ${seconds.toFixed(1)} s.`);
+  } catch (error) {
+    tell("");
+    tellError(error.message);
+  }
+}
+
+/** Have the worker do something; false if the sound was ended meanwhile. @returns {Promise<boolean>} */
+function request(message) {
+  return new Promise((resolve) => {
+    sound.onDone = resolve;
+    worker.postMessage(message);
+  });
+}
+
+function begin(next, rate, port) {
+  stop();
+  sound = { lost: 0, seconds: 0, words: 0, onDone: () => {}, ...next };
+  spectrogram.clear();
+  worker.postMessage({ do: "start", rate, microphone: port }, port ? [port] : []);
+}
+
+/** End what is heard. */
+function stop() {
+  if (!sound) return;
+  const ended = sound;
+  sound = null;
+  worker.postMessage({ do: "stop" });
+  ended.microphone?.close();
+  ended.onDone(false);
+  takes.stop();
+  words.show(words.keywords.map(() => 0));
+  at("microphone").textContent = "Listen to the microphone";
+}
+
+/** Use another model. @param {Blob} file @param {string} name */
+async function load(file, name) {
+  stop();
+  tellError("");
+  tell(`Loading ${name} …`);
+  worker.postMessage({ do: "load", file: new Uint8Array(await file.arrayBuffer()), name });
+}
+
+/** Take what was dropped or chosen: a model, or recordings. @param {File[]} files @param {string} folder, or "" */
+async function receive(files, folder) {
+  const model = modelFile(files, folder);
+  if (model) return load(model, folder ? `${folder}/${model.name}` : model.name);
+  if (!facts) throw new Error("There is no model yet; expected a stream.onnx first.");
+  for (const file of files) await hearFile(file);
+}
+
+function tell(text) {
+  at("status").textContent = text;
+}
+
+function tellTime() {
+  const lost = sound.lost ? `, ${sound.lost.toFixed(1)} s of it lost (the computer is busy)` : "";
+  const text = `${sound.microphone ? "Listening" : sound.name}: ${Math.floor(sound.seconds)} s${lost}`;
+  if (text !== at("status").textContent) tell(text);
+}
+
+/** Show what went wrong; "" takes it away. @param {string} text */
+function tellError(text) {
+  at("alert").textContent = text;
+  at("alert").hidden = !text;
+}
+
+function enableList() {
+  at("save").disabled = at("clear").disabled = !heard.records.length;
+}
+
+/** @param {import("./metadata.js").Facts} facts */
+function advice({ advice }) {
+  const lines = advice.map(({ per_hour, confidence }) => `${confidence}: ${per_hour} an hour`);
+  return lines.length ? `False accepts to expect in talk, by confidence: ${[...new Set(lines)].join("; ")}.` : "";
+}
+
+at("microphone").addEventListener("click", () => (sound?.microphone ? stop() : listen()));
+at("thresholds-reset").addEventListener("click", () => words.reset());
+at("save").addEventListener("click", () => save("heard.jsonl", heard.asLines(), "application/jsonl"));
+at("clear").addEventListener("click", () => {
+  heard.clear();
+  enableList();
+});
+for (const id of ["recording", "model-file", "model-folder"]) {
+  at(id).addEventListener("change", ({ target }) => {
+    const files = [...target.files];
+    const folder = id === "model-folder" ? files[0]?.webkitRelativePath.split("/")[0] ?? "" : "";
+    target.value = ""; // so that the same one can be chosen again
+    if (files.length) receive(files, folder).catch((error) => tellError(error.message));
+  });
+}
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", ({ relatedTarget }) => relatedTarget || document.body.classList.remove("dropping"));
+addEventListener("drop", async (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  try {
+    const { files, folder } = await droppedFiles(event.dataTransfer);
+    await receive(files, folder);
+  } catch (error) {
+    tellError(error.message);
+  }
+});
+
+async function loadOwn() {
+  const answer = await fetch("model/stream.onnx");
+  if (!answer.ok) throw new Error(`model/stream.onnx: the server answered ${answer.status}; choose a model below.`);
+  await load(await answer.blob(), "stream.onnx");
+}
+
+loadOwn().catch((error) => tellError(error.message));
+navigator.serviceWorker?.register("offline.js");
