@@ -119,7 +119,8 @@ def test_an_import_from_above_is_seen(path, line):
 
 def test_a_newcomer_sees_few_rooms():
     for folder in (Path("kws"), *(path for path in Path("kws").iterdir() if path.is_dir())):
-        assert len([path for path in folder.iterdir() if not path.name.startswith(("_", ".")) and path.name != "py.typed"]) <= 18, folder
+        rooms = [path.name for path in folder.iterdir() if not path.name.startswith(("_", "."))]
+        assert len(rooms) - rooms.count("py.typed") <= 18, folder  # which packaging asks for
 
 
 def heavy_after(code):
