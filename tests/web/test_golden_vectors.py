@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Iterator
@@ -152,7 +154,8 @@ def test_the_page_answers_likewise():
     if node is None:
         pytest.skip("no node, which runs the page's own tests; Debian's package nodejs is one")
     tests = sorted(map(str, HERE.glob("*.test.mjs")))
-    done = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHON": sys.executable})
     assert tests and done.returncode == 0, done.stdout + done.stderr
 
 
