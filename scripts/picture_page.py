@@ -35,10 +35,11 @@ class Page:
 
     Args:
         connection: to the page.
+        profile: folder of the browser's own files.
     """
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection, self._last = connection, 0
+    def __init__(self, connection: ClientConnection, profile: Path) -> None:
+        self._connection, self._last, self.profile = connection, 0, profile
         self.complaints: list[str] = []  # of the browser: errors that nobody caught, rules that were broken
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
@@ -110,14 +111,14 @@ def browser(*options: str) -> Iterator[Page]:
         command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                    "--remote-debugging-port=0", f"--user-data-dir={profile}", *options, "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   start_new_session=True)
+                                   process_group=0)
         try:
             assert process.stderr is not None
             port = next(line.split("/")[2] for line in process.stderr if line.startswith("DevTools listening on ws://"))
             with urllib.request.urlopen(f"http://{port}/json/list", timeout=60) as answer:
                 page = next(target for target in json.load(answer) if target["type"] == "page")
             with connect(page["webSocketDebuggerUrl"], max_size=None) as connection:
-                yield Page(connection)
+                yield Page(connection, Path(profile))
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()

@@ -26,7 +26,8 @@ for (const from of [8000, 11025, 22050, 44100, 48000, 96000]) {
     for (const hz of [100, 1000, 3000, 7000].filter((pitch) => pitch < 0.44 * Math.min(from, RATE))) {
       const [found, expected] = [resampled(tone(hz, from, 0.4), from), tone(hz, RATE, 0.4)];
       assert.ok(Math.abs(found.length - expected.length) <= 1, `${found.length} samples, not ${expected.length}`);
-      const error = middle(found).map((value, n) => value - middle(expected)[n]);
+      const wanted = middle(expected);
+      const error = middle(found).map((value, n) => value - wanted[n]);
       assert.ok(decibel(rms(error) / rms(expected)) < -60, `${hz} Hz: ${decibel(rms(error) / rms(expected))} dB off`);
     }
   });
@@ -42,13 +43,14 @@ for (const from of [22050, 44100, 48000, 96000]) {
 }
 
 test("from 8000 Hz nothing is mirrored", () => {
-  const residue = resampled(tone(3000, 8000, 0.4), 8000).map((value, n) => value - tone(3000, RATE, 0.5)[n]);
+  const expected = tone(3000, RATE, 0.5);
+  const residue = resampled(tone(3000, 8000, 0.4), 8000).map((value, n) => value - expected[n]);
   assert.ok(decibel(rms(middle(residue)) / 0.35) < -60);
 });
 
 test("pieces of any size make the same samples", () => {
   for (const from of [44100, 48000, 8000]) {
-    const samples = tone(440, from, 0.1);
+    const samples = tone(440, from, 0.05);
     for (const size of [1, 7, 128, 1024]) assert.deepEqual(resampled(samples, from, RATE, size), resampled(samples, from));
   }
 });
