@@ -41,6 +41,7 @@ class Page:
     def __init__(self, connection: ClientConnection, profile: Path) -> None:
         self._connection, self._last, self.profile = connection, 0, profile
         self.complaints: list[str] = []  # of the browser: errors that nobody caught, rules that were broken
+        self.requested: list[str] = []  # addresses
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
@@ -93,6 +94,8 @@ class Page:
         parameters = message.get("params", {})
         if message.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(parameters["exceptionDetails"]))
+        elif message.get("method") == "Network.requestWillBeSent":
+            self.requested.append(parameters["request"]["url"])
         elif message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
 

@@ -172,3 +172,196 @@ WATCH_FRAMES = """
   var frames = [], before = performance.now();
   requestAnimationFrame(function note(now) { frames.push(now - before); before = now; requestAnimationFrame(note); });
 """
+
+
+@pytest.mark.parametrize("options, permission, message", [
+    (MICROPHONE[:1], "denied", "The microphone was refused."),
+    (MICROPHONE[1:], "granted", "There is no microphone."),
+], ids=["refused", "absent"])
+def test_without_a_microphone_the_page_says_what_helps(address, options, permission, message):
+    with browser(*options) as page:
+        page.send("Browser.setPermission", permission={"name": "microphone"}, setting=permission, origin=address)
+        ready(page, address)
+        page.evaluate("document.querySelector('#microphone').click()")
+        assert alert(page).startswith(message) and "recording" in alert(page)
+        assert page.evaluate("document.querySelector('#microphone').textContent") == "Listen to the microphone"
+
+
+def test_of_an_insecure_address_the_page_says_so_and_hears_recordings(address, spoken):
+    port = address.rstrip("/").rpartition(":")[2]
+    with browser("--host-resolver-rules=MAP kws.test 127.0.0.1", *MICROPHONE) as page:
+        ready(page, f"http://kws.test:{port}/")
+        page.evaluate("document.querySelector('#microphone').click()")
+        assert "https://" in alert(page) and "http://kws.test" in alert(page)
+        assert len(heard(page, spoken)) == len(expected(spoken)) and not page.complaints
+
+
+def changed(path: Path, change: Any) -> Path:
+    model = onnx.load(SHIPPED / STREAM_FILE)
+    change(model)
+    onnx.save(model, path)
+    return path
+
+
+def rename_input(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.input[:] = ["sound" if name == "samples" else name for name in node.input]
+    model.graph.input[0].name = "sound"
+
+
+def set_fact(key: str, value: str) -> Any:
+    def change(model: onnx.ModelProto) -> None:
+        facts = {item.key: item.value for item in model.metadata_props}
+        onnx.helper.set_model_props(model, {**facts, key: value})
+    return change
+
+
+@pytest.mark.parametrize("name, make, message", [
+    ("a.onnx", lambda path: path.write_text("this is text"), "a.onnx: is no ONNX file; expected stream.onnx"),
+    ("model.onnx", lambda path: shutil.copy(SHIPPED / "model.onnx", path), "model.onnx: is a model for single clips"),
+    ("b.onnx", lambda path: changed(path, lambda model: model.ClearField("metadata_props")), "(no labels)"),
+    ("c.onnx", lambda path: changed(path, rename_input), "c.onnx: its inputs and outputs are sound,state ->"),
+    ("d.onnx", lambda path: changed(path, set_fact("state_size", "17")), "d.onnx: does not run on 320 samples"),
+    ("e.onnx", lambda path: changed(path, set_fact("labels", '["a", "_unknown_", "_silence_"]')), "answers 10 logits"),
+    ("f.onnx", lambda path: changed(path, lambda model: model.ClearField("graph")), "f.onnx: cannot be loaded"),
+], ids=["text", "for clips", "of another program", "other inputs", "other state", "other labels", "no graph"])
+def test_a_file_that_is_no_model_is_refused_and_the_model_before_stays(page, tmp_path, spoken, name, make, message):
+    make(tmp_path / name)
+    page.choose_files("#model-file", tmp_path / name)
+    assert message in alert(page)
+    assert page.evaluate("document.querySelector('#status').textContent") == "The model before is in use."
+    assert len(heard(page, spoken)) == len(expected(spoken))
+    assert page.evaluate("document.querySelector('#alert').hidden")
+
+
+def test_a_folder_of_another_program_is_refused(page, tmp_path):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "saved_model.pb").touch()
+    page.choose_files("#model-folder", folder)
+    assert alert(page).startswith("bundle: no stream.onnx in this folder; found saved_model.pb.")
+
+
+def test_a_model_of_ones_own_is_used(page, tmp_path, spoken):
+    folder = tmp_path / "kws"
+    folder.mkdir()
+    words = [f"wort{n}" for n in range(8)]
+    rule = {"threshold": 0.0, "thresholds": {"wort0": 1.5}}
+    changed(folder / STREAM_FILE, lambda model: [set_fact("detector", json.dumps(rule))(model), set_fact(
+        "labels", json.dumps([*words, "_unknown_", "_silence_"]))(model)])
+    page.choose_files("#model-folder", folder)
+    page.wait_for("document.querySelector('#model-name').textContent === 'kws/stream.onnx'")
+    assert page.evaluate("[...document.querySelectorAll('#words strong')].map((word) => word.textContent)") == words
+    found = [item.as_record() for item in listen_to(StreamModel(folder / STREAM_FILE), spoken)]
+    assert [(item["word"], item["time_s"]) for item in heard(page, spoken)] == [
+        (item["word"], pytest.approx(item["time_s"], abs=0.0011)) for item in found]
+    thresholds = page.evaluate("[...document.querySelectorAll('#words output')].map((value) => value.textContent)")
+    assert thresholds == ["0.82", *["0.50"] * 7]
+
+
+@pytest.mark.parametrize("content", [b"", b"this is text", b"RIFF\x24\x00\x00\x00WAVEfmt "],
+                         ids=["empty", "text", "broken off"])
+def test_a_file_that_is_no_sound_is_refused(page, tmp_path, content):
+    (tmp_path / "a.wav").write_bytes(content)
+    page.choose_files("#recording", tmp_path / "a.wav")
+    assert alert(page).startswith("a.wav: is no sound that this browser can decode")
+
+
+def test_thresholds_are_set_by_sliders_and_taken_back(page, spoken):
+    def slide(word: str, value: float) -> None:
+        page.evaluate(f"""(() => {{
+            const slider = document.querySelector('[aria-label="Least confidence of {word}"]');
+            slider.value = {value};
+            slider.dispatchEvent(new Event("input"));
+        }})()""")
+
+    before = [item["word"] for item in heard(page, spoken)]
+    slide("left", 0.99)
+    assert [item["word"] for item in heard(page, spoken)] == [word for word in before if word != "left"] != before
+    page.evaluate("document.querySelector('#thresholds-reset').click()")
+    assert [item["word"] for item in heard(page, spoken)] == before
+
+
+def test_files_are_dropped(page, spoken):
+    page.evaluate(f"""(async () => {{
+        const transfer = new DataTransfer();
+        const bytes = await (await fetch("model/stream.onnx")).arrayBuffer();
+        transfer.items.add(new File([bytes], "dropped.onnx"));
+        document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer: transfer, bubbles: true, cancelable: true }}));
+    }})()""")
+    page.wait_for("document.querySelector('#model-name').textContent === 'dropped.onnx'")
+
+
+def test_it_works_without_the_server_once_it_was_opened(spoken):
+    with browser() as page:
+        with served() as address:
+            ready(page, address)
+            page.wait_for("navigator.serviceWorker.ready.then(() => true)")
+            page.wait_for("caches.open('kws').then((cache) => cache.keys()).then((keys) => keys.length > 20)")
+        ready(page, address)
+        assert len(heard(page, spoken)) == len(expected(spoken))
+
+
+def test_nothing_is_fetched_from_elsewhere(address, spoken):
+    with browser() as page:
+        ready(page, address)
+        heard(page, spoken)
+        assert page.requested and all(url.startswith((address, f"blob:{address}")) for url in page.requested)
+        refused = page.evaluate("fetch('https://example.org/').then(() => 'sent', (error) => String(error))")
+        assert refused.startswith("TypeError")
+        assert any("Content Security Policy" in line for line in page.complaints)
+
+
+def test_keyboard_and_screen_reader_reach_everything(page):
+    nodes = page.send("Accessibility.getFullAXTree")["nodes"]
+    roles = ("button", "slider", "textbox", "DisclosureTriangle")
+    controls = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes
+                if not node["ignored"] and node["role"]["value"] in roles]
+    names = [name for _, name in controls]
+    assert all(names) and len(set(names)) == len(names)
+    assert {"Listen to the microphone", "Choose a recording", "Least confidence of yes"} <= set(names)
+    assert page.evaluate("document.querySelector('#heard').getAttribute('aria-live')") == "polite"
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    focused = []
+    for _ in range(40):
+        for kind in ("keyDown", "keyUp"):
+            page.send("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        focused.append(page.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
+    assert {"microphone", "recording", "Least confidence of yes", "model-file", "model-folder"} <= set(focused)
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_a_phone_shows_all_of_it(page, width):
+    page.look(width, 700, 1, "light")
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    small = page.evaluate("""[...document.querySelectorAll("button, .button, input[type=range]")].filter(
+        (part) => part.getBoundingClientRect().height < 44).map((part) => part.outerHTML)""")
+    assert small == []
+    page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_takes_of_a_word_are_recorded_heard_again_and_saved(address, tmp_path):
+    word = soundfile.read(SAMPLES / "stop.flac")[0]
+    soundfile.write(tmp_path / "a.wav", np.concatenate([word * 0.7, np.zeros(16000 - len(word) % 16000)]), 16000)
+    with browser(*MICROPHONE, f"--use-file-for-fake-audio-capture={tmp_path / 'a.wav'}") as page:
+        ready(page, address)
+        page.evaluate("document.querySelector('#takes').open = true")
+        page.evaluate("document.querySelector('[name=word]').value = 'öl'")
+        page.evaluate("document.querySelector('#takes-record').click()")
+        page.wait_for("document.querySelectorAll('#takes li').length >= 3")
+        page.evaluate("document.querySelector('#takes-record').click()")
+        page.evaluate("document.querySelector('[aria-label=\"Hear öl/me_nohash_0.wav\"]').click()")
+        page.evaluate("document.querySelector('[aria-label=\"Delete öl/me_nohash_1.wav\"]').click()")
+        with zipfile.ZipFile(download(page, "takes-save", "takes.zip")) as archive:
+            assert archive.testzip() is None
+            names = archive.namelist()
+            archive.extractall(tmp_path / "data")
+        assert page.complaints == []
+    assert names[:2] == ["öl/me_nohash_0.wav", "öl/me_nohash_2.wav"]
+    for name in names:
+        with wave.open(str(tmp_path / "data" / name)) as take:
+            assert (take.getframerate(), take.getnchannels(), take.getsampwidth()) == (16000, 1, 2)
+            assert take.getnframes() == 16000
+    samples = soundfile.read(tmp_path / "data" / names[0])[0]
+    assert np.corrcoef(np.abs(np.fft.rfft(samples)), np.abs(np.fft.rfft(word, 16000)))[0, 1] > 0.5

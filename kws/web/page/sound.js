@@ -2,8 +2,8 @@
 
 const MOST_BYTES = 256 * 2 ** 20;
 const REFUSALS = {
-  NotAllowedError: "The microphone was refused. Allow it in the browser's settings for this page, or choose a file.",
-  NotFoundError: "There is no microphone. Connect one and try again, or choose a file.",
+  NotAllowedError: "The microphone was refused. Allow it in the browser's settings for this page, or choose a recording.",
+  NotFoundError: "There is no microphone. Connect one and try again, or choose a recording.",
   NotReadableError: "The microphone cannot be opened: another program may hold it. Close that and try again.",
 };
 
