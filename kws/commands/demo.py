@@ -16,7 +16,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK
+from kws.commands.cli import EXIT_OK, logger
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
 from kws.model.folder import SHIPPED
@@ -58,13 +58,21 @@ def run(args: argparse.Namespace) -> int:
 def serve(folder: Path, host: str, port: int) -> None:
     """Offer a folder by HTTP until Ctrl-C; raises DataError if the port cannot be had."""
     try:
-        server = ThreadingHTTPServer((host, port), partial(Handler, directory=str(folder)))
+        server = Server((host, port), partial(Handler, directory=str(folder)))
     except OSError as error:
         raise DataError(f"{host}:{port}: cannot be listened at ({error.strerror}); --port 0 takes any that is free",
                         "no_port") from None
     with server:
         print(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+class Server(ThreadingHTTPServer):
+    """Answers many browsers at once."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet of a browser that leaves in the middle of a file."""
+        logger.debug("%s", client_address, exc_info=True)
 
 
 class Handler(SimpleHTTPRequestHandler):

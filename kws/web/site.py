@@ -36,26 +36,29 @@ def write_site(model: Path, folder: Path) -> None:
     StreamModel(model / STREAM_FILE)
     if not (_PAGE / "index.html").is_file():
         raise DataError(f"{_PAGE}: no page there; a wheel of kws and its repository have it", "no_page")
-    runtime = _fetched_runtime()
+    _fetch_runtime(runtime_folder())
     shutil.copytree(_PAGE, folder, dirs_exist_ok=True)
-    shutil.copytree(runtime, folder / "onnxruntime")
+    shutil.copytree(runtime_folder(), folder / "onnxruntime")
     (folder / "model").mkdir()
     shutil.copyfile(model / STREAM_FILE, folder / "model" / STREAM_FILE)
 
 
-def _fetched_runtime() -> Path:
-    """Return the folder with ONNX Runtime for browsers; it is fetched once for all projects of a user."""
+def runtime_folder() -> Path:
+    """Return where ONNX Runtime for browsers is kept for all projects of a user, whether it is there or not."""
     version = json.loads(_PACKAGE.read_text(encoding="utf-8"))["dependencies"][_RUNTIME]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kws" / f"{_RUNTIME}-{version}"
-    if not cache.is_dir():
-        logger.warning("%s %s is fetched with npm, once, into %s", _RUNTIME, version, cache)
-        with tempfile.TemporaryDirectory() as folder:
-            dist = _install(Path(folder)) / _RUNTIME / "dist"
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_folder(cache) as target:
-                for name in _RUNTIME_FILES:
-                    shutil.copyfile(dist / name, target / name)
-    return cache
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kws" / f"{_RUNTIME}-{version}"
+
+
+def _fetch_runtime(folder: Path) -> None:
+    """Fetch ONNX Runtime for browsers, once."""
+    if folder.is_dir():
+        return
+    with tempfile.TemporaryDirectory() as work:
+        dist = _install(Path(work)) / _RUNTIME / "dist"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder) as target:
+            for name in _RUNTIME_FILES:
+                shutil.copyfile(dist / name, target / name)
 
 
 def _install(folder: Path) -> Path:
@@ -64,6 +67,7 @@ def _install(folder: Path) -> Path:
     if npm is None:
         raise DataError("the page needs npm, once, to fetch ONNX Runtime for browsers, and it is not installed "
                         "(Debian, Ubuntu: apt-get install npm)", "no_runtime")
+    logger.warning("fetching ONNX Runtime for browsers with npm, once")
     for path in (_PACKAGE, _LOCK):
         shutil.copy(path, folder)
     done = subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, text=True,

@@ -282,16 +282,6 @@ def test_thresholds_are_set_by_sliders_and_taken_back(page, spoken):
     assert [item["word"] for item in heard(page, spoken)] == before
 
 
-def test_files_are_dropped(page, spoken):
-    page.evaluate(f"""(async () => {{
-        const transfer = new DataTransfer();
-        const bytes = await (await fetch("model/stream.onnx")).arrayBuffer();
-        transfer.items.add(new File([bytes], "dropped.onnx"));
-        document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer: transfer, bubbles: true, cancelable: true }}));
-    }})()""")
-    page.wait_for("document.querySelector('#model-name').textContent === 'dropped.onnx'")
-
-
 def test_it_works_without_the_server_once_it_was_opened(spoken):
     with browser() as page:
         with served() as address:
@@ -365,3 +355,44 @@ def test_takes_of_a_word_are_recorded_heard_again_and_saved(address, tmp_path):
             assert take.getnframes() == 16000
     samples = soundfile.read(tmp_path / "data" / names[0])[0]
     assert np.corrcoef(np.abs(np.fft.rfft(samples)), np.abs(np.fft.rfft(word, 16000)))[0, 1] > 0.5
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drop a file or a folder, as with a mouse."""
+    data = {"items": [], "files": [str(path.resolve())], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.send("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
+
+
+def test_files_and_folders_are_dropped(page, tmp_path, spoken):
+    drop(page, spoken)
+    page.wait_for("document.querySelector('#status').textContent.startsWith('words.wav: ')")
+    drop(page, SHIPPED)
+    page.wait_for("document.querySelector('#model-name').textContent === 'kws-8/stream.onnx'")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle/weights.bin").touch()
+    drop(page, tmp_path / "bundle")
+    assert alert(page).startswith("bundle: no stream.onnx in this folder; found weights.bin.")
+
+
+def test_in_the_background_it_hears_on(address, spoken):
+    with browser(*MICROPHONE, f"--use-file-for-fake-audio-capture={spoken}%noloop") as page:
+        ready(page, address)
+        page.evaluate("document.querySelector('#microphone').click()")
+        page.wait_for("document.querySelector('#status').textContent.startsWith('Listening')")
+        page.send("Target.createTarget", url="about:blank")
+        page.wait_for("document.hidden")
+        page.wait_for(f"document.querySelectorAll('#heard li').length >= {len(expected(spoken))}")
+        assert page.evaluate("document.hidden")
+        assert "lost" not in page.evaluate("document.querySelector('#status').textContent")
+
+
+def test_a_microphone_that_is_taken_away_is_told(address):
+    with browser(*MICROPHONE[:1]) as page:
+        page.send("Browser.setPermission", permission={"name": "microphone"}, setting="granted", origin=address)
+        ready(page, address)
+        page.evaluate("document.querySelector('#microphone').click()")
+        page.wait_for("document.querySelector('#status').textContent.startsWith('Listening')")
+        page.send("Browser.setPermission", permission={"name": "microphone"}, setting="denied", origin=address)
+        assert alert(page).startswith("The microphone is gone.")
+        assert page.evaluate("document.querySelector('#microphone').textContent") == "Listen to the microphone"
