@@ -26,7 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 from kws.commands.cli import EXIT_OK, guard
 
 # name: width, height, scale, theme
-PICTURES = {"page-light": (1000, 800, 1, "light"), "page-dark": (1000, 800, 1, "dark"),
+PICTURES = {"page-light": (1000, 1040, 1, "light"), "page-dark": (1000, 1040, 1, "dark"),
             "page-phone": (390, 780, 2, "dark")}
 
 

@@ -162,8 +162,8 @@ def test_the_microphone_gives_what_listen_gives(address, spoken, tmp_path, rate)
         assert page.complaints == []
     assert [item["word"] for item in found] == [item["word"] for item in wanted]
     shifts = np.array([mine["time_s"] - theirs["time_s"] for mine, theirs in zip(found, wanted)])
-    print(f"the page begins {-np.median(shifts):.2f} s after the file; differences {shifts - np.median(shifts)}; {status}; "
-          f"frames: median {np.median(gaps):.1f} ms, 95 % within {np.percentile(gaps, 95):.1f} ms")
+    print(f"the page begins {-np.median(shifts):.2f} s after the file; {shifts - np.median(shifts)}; {status}; frames: "
+          f" median {np.median(gaps):.1f} ms, 95 % within {np.percentile(gaps, 95):.1f} ms")
     assert np.abs(shifts - np.median(shifts)).max() <= HOP + 0.001
     assert "lost" not in status
 

@@ -173,10 +173,12 @@ function enableList() {
   at("save").disabled = at("clear").disabled = !heard.records.length;
 }
 
-/** @param {import("./metadata.js").Facts} facts */
-function advice({ advice }) {
-  const lines = advice.map(({ per_hour, confidence }) => `${confidence}: ${per_hour} an hour`);
-  return lines.length ? `False accepts to expect in talk, by confidence: ${[...new Set(lines)].join("; ")}.` : "";
+/** Say what thresholds cost. @param {import("./metadata.js").Facts} facts */
+function advice({ advice: measured }) {
+  const counts = new Map(measured.map(({ confidence, false_accepts }) => [confidence, false_accepts]));
+  if (!counts.size) return "";
+  const costs = [...counts].map(([confidence, count]) => `${count} at ${confidence.toFixed(2)}`);
+  return `False accepts in ${measured[0].hours.toFixed(1)} h of talk: ${costs.join(", ")}.`;
 }
 
 at("microphone").addEventListener("click", () => (sound?.microphone ? stop() : listen()));

@@ -3,6 +3,7 @@ import { BANDS } from "./mel.js";
 
 const COLUMN = 2; // pixels of CSS
 const MARGIN = 24; // above, for the words
+const SILENCE = "#0b0d12";
 
 export class Spectrogram {
   /** @param {HTMLCanvasElement} canvas */
@@ -10,21 +11,40 @@ export class Spectrogram {
     this.canvas = canvas;
     this.brush = canvas.getContext("2d", { alpha: false });
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
-    new ResizeObserver(() => this.clear()).observe(canvas);
-    this.clear();
+    this.end = 0; // where the next column comes
+    this.wait = []; // what the next frame draws
+    this.fit();
+    new ResizeObserver(() => this.fit()).observe(canvas);
   }
 
   /** Begin a picture of another sound. */
   clear() {
-    const { canvas } = this;
+    this.end = 0;
+    this.wait = [];
+    this.erase(0);
+  }
+
+  /** Take the size that the page gives; what was drawn last stays. */
+  fit() {
+    const { canvas, brush } = this;
+    const [width, height] = [Math.max(canvas.clientWidth, 100), Math.max(canvas.clientHeight, 100)];
+    if (width === this.width && height === this.height) return;
+    const before = new OffscreenCanvas(canvas.width, canvas.height);
+    before.getContext("2d").drawImage(canvas, 0, 0);
+    const from = this.scale ?? 1;
     this.scale = Math.min(devicePixelRatio || 1, 2);
-    this.width = Math.max(canvas.clientWidth, 100);
-    this.height = Math.max(canvas.clientHeight, 100);
-    canvas.width = this.width * this.scale;
-    canvas.height = this.height * this.scale;
-    this.brush.scale(this.scale, this.scale);
-    this.end = 0; // where the next column comes
-    this.wait = []; // what the next frame draws
+    Object.assign(this, { width, height });
+    [canvas.width, canvas.height] = [width * this.scale, height * this.scale];
+    brush.scale(this.scale, this.scale);
+    const shift = Math.max(this.end - width, 0);
+    brush.drawImage(before, -shift, 0, before.width / from, before.height / from);
+    this.end -= shift;
+    this.erase(this.end);
+  }
+
+  erase(start) {
+    this.brush.fillStyle = SILENCE;
+    this.brush.fillRect(start, 0, this.width - start, this.height);
   }
 
   /**
@@ -65,7 +85,7 @@ export class Spectrogram {
     tile.getContext("2d").putImageData(image, 0, 0);
     const { brush } = this;
     brush.imageSmoothingEnabled = false;
-    brush.fillStyle = "#0b0d12";
+    brush.fillStyle = SILENCE;
     brush.fillRect(this.end, 0, count * COLUMN, MARGIN);
     brush.drawImage(tile, this.end, MARGIN, count * COLUMN, this.height - MARGIN);
     this.end += count * COLUMN;
@@ -79,8 +99,7 @@ export class Spectrogram {
     const { brush, canvas, scale } = this;
     brush.drawImage(canvas, -shift, 0, canvas.width / scale, canvas.height / scale);
     this.end -= shift;
-    brush.fillStyle = "#0b0d12";
-    brush.fillRect(this.end, 0, this.width - this.end, this.height);
+    this.erase(this.end);
   }
 
   mark(start, end, text) {

@@ -53,6 +53,7 @@ export class Words {
     const show = (confidence) => {
       slider.value = confidence;
       output.textContent = Number(slider.value).toFixed(2);
+      bar.parentElement.style.setProperty("--threshold", slider.value);
     };
     slider.addEventListener("input", () => {
       show(slider.value);
