@@ -1,10 +1,11 @@
 /**
  * The worker that hears: sound in, what the page shows out. Nothing that takes time runs beside the page's drawing.
  *
- * In:  {do: "load", file, name} · {do: "start", rate, microphone?} · {do: "samples", samples} · {do: "finish"}
+ * In:  {do: "load", file, name} · {do: "start", id, rate, microphone?} · {do: "samples", samples} · {do: "finish"}
  *      {do: "stop"} · {do: "rule", rule}
  * Out: {is: "model", facts, name} · {is: "refused", message} · {is: "heard", samples, columns, best, detections, seconds}
  *      {is: "done"} after samples and finish · {is: "lost", seconds} · {is: "failed", message}
+ *      What is of a sound has its id in `of`.
  * A microphone is the port on which capture.js sends {samples, at}.
  */
 import { Listener } from "./listener.js";
@@ -22,7 +23,8 @@ let work = Promise.resolve(); // what is done one after the other
 
 /** One sound, from its start to its end. */
 class Source {
-  constructor(rate, microphone) {
+  constructor(id, rate, microphone) {
+    this.id = id;
     this.rate = rate;
     this.listener = new Listener(model, rule);
     this.columns = new MelColumns(model.facts.sample_rate, model.facts.step_samples);
@@ -69,9 +71,8 @@ class Source {
     this.tell({ is: "heard", samples, columns: this.columns.feed(samples), best, detections, seconds: this.heard });
   }
 
-  /** Speak to the page, unless it listens to another sound by now. */
   tell(message) {
-    if (source === this) postMessage(message);
+    postMessage({ ...message, of: this.id });
   }
 
   close() {
@@ -89,9 +90,9 @@ const commands = {
       postMessage({ is: "refused", message: error.message });
     }
   },
-  start({ rate, microphone }) {
+  start({ id, rate, microphone }) {
     source?.close();
-    source = new Source(rate, microphone);
+    source = new Source(id, rate, microphone);
   },
   async samples({ samples }) {
     await source.hear(samples);

@@ -17,10 +17,17 @@ const words = new Words(at("words"), (rule) => worker.postMessage({ do: "rule", 
 const takes = new Takes(at("takes"), listen);
 
 /** @type {import("./metadata.js").Facts | null} */ let facts = null;
-/** What is heard now. @type {{name: string, microphone?: object, lost: number, onDone?: (goOn: boolean) => void} | null} */
+/**
+ * What is heard now.
+ * @type {{id: number, name: string, microphone?: object, lost: number, seconds: number, words: number,
+ *   onDone: (goOn: boolean) => void} | null}
+ */
 let sound = null;
+let sounds = 0; // so far
 
-worker.onmessage = ({ data }) => answers[data.is](data);
+worker.onmessage = ({ data }) => {
+  if (!data.of || data.of === sound?.id) answers[data.is](data); // else of a sound that was ended meanwhile
+};
 worker.onerror = (event) => tellError(`The part of the page that listens cannot run (${event.message || "not loaded"}); `
   + "a recent Firefox, Chrome or Safari can.");
 
@@ -73,6 +80,7 @@ async function listen() {
     const microphone = await openMicrophone({
       onEnd() {
         stop();
+        tell("");
         tellError("The microphone is gone. Connect it and listen again.");
       },
       onPause: (isPaused) => tellError(isPaused ? "The system has stopped the microphone for now." : ""),
@@ -119,9 +127,10 @@ function request(message) {
 
 function begin(next, rate, port) {
   stop();
-  sound = { lost: 0, seconds: 0, words: 0, onDone: () => {}, ...next };
+  sound = { id: ++sounds, lost: 0, seconds: 0, words: 0, onDone: () => {}, ...next };
   spectrogram.clear();
-  worker.postMessage({ do: "start", rate, microphone: port }, port ? [port] : []);
+  worker.postMessage({ do: "start", id: sound.id, rate, microphone: port }, port ? [port] : []);
+  tell(port ? "Listening." : `Hearing ${sound.name} …`);
 }
 
 /** End what is heard. */
@@ -133,6 +142,7 @@ function stop() {
   ended.microphone?.close();
   ended.onDone(false);
   takes.stop();
+  at("time").textContent = "";
   words.show(words.keywords.map(() => 0));
   at("microphone").textContent = "Listen to the microphone";
 }
@@ -153,14 +163,15 @@ async function receive(files, folder) {
   for (const file of files) await hearFile(file);
 }
 
+/** Say what the page does, to screen readers too. */
 function tell(text) {
   at("status").textContent = text;
 }
 
+/** Show how far it is; this is not read aloud. */
 function tellTime() {
-  const lost = sound.lost ? `, ${sound.lost.toFixed(1)} s of it lost (the computer is busy)` : "";
-  const text = `${sound.microphone ? "Listening" : sound.name}: ${Math.floor(sound.seconds)} s${lost}`;
-  if (text !== at("status").textContent) tell(text);
+  const lost = sound.lost ? `, ${sound.lost.toFixed(1)} s of it lost` : "";
+  at("time").textContent = `${Math.floor(sound.seconds)} s${lost}`;
 }
 
 /** Show what went wrong; "" takes it away. @param {string} text */
@@ -181,7 +192,11 @@ function advice({ advice: measured }) {
   return `False accepts in ${measured[0].hours.toFixed(1)} h of talk: ${costs.join(", ")}.`;
 }
 
-at("microphone").addEventListener("click", () => (sound?.microphone ? stop() : listen()));
+at("microphone").addEventListener("click", () => {
+  if (!sound?.microphone) return listen();
+  stop();
+  return tell("Stopped.");
+});
 at("thresholds-reset").addEventListener("click", () => words.reset());
 at("save").addEventListener("click", () => save("heard.jsonl", heard.asLines(), "application/jsonl"));
 at("clear").addEventListener("click", () => {
@@ -219,4 +234,4 @@ async function loadOwn() {
 }
 
 loadOwn().catch((error) => tellError(error.message));
-navigator.serviceWorker?.register("offline.js");
+navigator.serviceWorker?.register("offline.js").catch(() => {}); // a private window may refuse; it works online
