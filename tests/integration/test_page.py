@@ -15,6 +15,7 @@ from typing import Any, Iterator
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 import soundfile
 import soxr
@@ -80,9 +81,9 @@ def ready(page: Page, address: str) -> Page:
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Words with pauses, after 2 s of silence: 12 s, 16 kHz."""
-    pieces = [np.zeros(32000)]
-    for name in ("five-words", "stop", "yes", "cat", "left"):
+    """Words with pauses, after a silence in which a microphone may be opened: 10 s, 16 kHz."""
+    pieces = [np.zeros(12000)]
+    for name in ("five-words", "stop", "yes", "left"):
         pieces += [soundfile.read(SAMPLES / f"{name}.flac")[0], np.zeros(4800)]
     path = tmp_path_factory.mktemp("spoken") / "words.wav"
     soundfile.write(path, np.concatenate([*pieces, np.zeros(8000)]), 16000)
@@ -144,14 +145,17 @@ def test_a_recording_gives_what_listen_gives(page, spoken, tmp_path, rate, chann
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("rate", [16000, 44100])
-def test_the_microphone_gives_what_listen_gives(address, spoken, tmp_path, rate):
+@pytest.mark.parametrize("rate, is_hidden", [(16000, False), (44100, True)], ids=["seen", "in the background"])
+def test_the_microphone_gives_what_listen_gives(address, spoken, tmp_path, rate, is_hidden):
     path = tmp_path / "microphone.wav"
     soundfile.write(path, soxr.resample(soundfile.read(spoken)[0], 16000, rate), rate)
     wanted = expected(path)
     for _ in range(3):
         with browser(*MICROPHONE, f"--use-file-for-fake-audio-capture={path}%noloop") as page:
             ready(page, address)
+            if is_hidden:
+                page.send("Target.createTarget", url="about:blank")
+                page.wait_for("document.hidden")
             page.evaluate(WATCH_FRAMES)
             listen_to_end(page, path)
             found, gaps, lost = saved(page), np.array(page.evaluate("frames")), has_lost(page)
@@ -162,10 +166,12 @@ def test_the_microphone_gives_what_listen_gives(address, spoken, tmp_path, rate)
             break  # else this machine was too busy, and the page said so
     assert [item["word"] for item in found] == [item["word"] for item in wanted]
     shifts = np.array([mine["time_s"] - theirs["time_s"] for mine, theirs in zip(found, wanted)])
-    print(f"the page begins {-np.median(shifts):.2f} s after the file; {shifts - np.median(shifts)}; frames: "
-          f"median {np.median(gaps):.1f} ms, 95 % within {np.percentile(gaps, 95):.1f} ms")
-    assert np.abs(shifts - np.median(shifts)).max() <= HOP + 0.001
-    assert np.median(gaps) < 50
+    start = (shifts.max() + shifts.min()) / 2  # of the page's sound, in the file's
+    print(f"the page begins {-start:.2f} s after the file; {shifts - start}")
+    assert np.abs(shifts - start).max() <= HOP + 0.001
+    if not is_hidden:
+        print(f"frames: median {np.median(gaps):.1f} ms, 95 % within {np.percentile(gaps, 95):.1f} ms")
+        assert np.median(gaps) < 50
 
 
 def listen_to_end(page: Page, path: Path) -> None:
@@ -386,15 +392,20 @@ def test_files_and_folders_are_dropped(page, tmp_path, spoken):
     assert alert(page).startswith("bundle: no stream.onnx in this folder; found weights.bin.")
 
 
-def test_in_the_background_it_hears_on(address, spoken):
-    with browser(*MICROPHONE, f"--use-file-for-fake-audio-capture={spoken}%noloop") as page:
+def test_sound_that_did_not_come_is_counted(address):
+    """The browser's process for sound stands still for a while."""
+    with browser(*MICROPHONE) as page:
         ready(page, address)
-        page.send("Target.createTarget", url="about:blank")
-        page.wait_for("document.hidden")
-        listen_to_end(page, spoken)
-        assert page.evaluate("document.hidden")
-        found = page.evaluate("document.querySelectorAll('#heard li').length")
-        assert found == len(expected(spoken)) or has_lost(page)
+        page.evaluate("document.querySelector('#microphone').click()")
+        page.wait_for("parseInt(document.querySelector('#time').textContent) >= 3")
+        sound, = (process for process in psutil.process_iter(["cmdline"]) if "audio.mojom.AudioService" in str(
+            process.info["cmdline"]) and str(page.profile) in str(process.info["cmdline"]))
+        sound.suspend()
+        time.sleep(1.5)
+        sound.resume()
+        page.wait_for("document.querySelector('#time').textContent.includes('lost')")
+        lost = page.evaluate("parseFloat(document.querySelector('#time').textContent.split(', ')[1])")
+        assert 1.0 <= lost <= 3.0
 
 
 def test_a_microphone_that_is_taken_away_is_told(address):

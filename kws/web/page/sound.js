@@ -83,7 +83,8 @@ export async function decodeFile(file, rate) {
   try {
     sound = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new Error(`${file.name}: is no sound that this browser can decode; WAV, MP3 and FLAC are decoded by all.`);
+    throw new Error(`${file.name}: is no sound that this browser can decode, or too long for it; all decode WAV, MP3 and `
+      + "FLAC. `kws listen` takes more, of any length.");
   }
   const channels = Array.from({ length: sound.numberOfChannels }, (_, channel) => sound.getChannelData(channel));
   if (channels.length === 1) return channels[0];
