@@ -49,9 +49,11 @@ def served(*options: str) -> Iterator[str]:
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     line = process.stdout.readline()
+    if not line:
+        errors = process.communicate()[1]
+        assert "is there a network?" in errors, errors
+        pytest.skip(errors)
     try:
-        if not line and "is there a network?" in (errors := process.communicate()[1]):
-            pytest.skip(errors)
         yield line.split()[0]
     finally:
         process.send_signal(signal.SIGINT)

@@ -5,12 +5,15 @@ export const BANDS = 64;
 const WINDOW = 512;
 const [LEAST_DB, MOST_DB] = [-85, -15]; // of full scale, in a band
 
+const ANGLES = Array.from({ length: WINDOW }, (_, n) => (2 * Math.PI * n) / WINDOW);
+const [COSINES, SINES] = [ANGLES.map(Math.cos), ANGLES.map(Math.sin)];
+
 export class MelColumns {
   /** @param {number} rate in Hz @param {number} hop in samples */
   constructor(rate, hop) {
     this.hop = hop;
     this.pending = new Float32Array(WINDOW - hop);
-    this.window = Float32Array.from({ length: WINDOW }, (_, n) => 0.5 - 0.5 * Math.cos((2 * Math.PI * n) / WINDOW));
+    this.window = Float32Array.from(COSINES, (cosine) => 0.5 - 0.5 * cosine);
     this.edges = bandEdges(rate);
   }
 
@@ -59,7 +62,7 @@ function powers(real) {
   }
   for (let size = 2; size <= WINDOW; size *= 2) {
     for (let k = 0; k < size / 2; k++) {
-      const [cosine, sine] = [Math.cos((2 * Math.PI * k) / size), -Math.sin((2 * Math.PI * k) / size)];
+      const [cosine, sine] = [COSINES[(k * WINDOW) / size], -SINES[(k * WINDOW) / size]];
       for (let first = k; first < WINDOW; first += size) {
         const second = first + size / 2;
         const re = real[second] * cosine - imaginary[second] * sine;
