@@ -21,8 +21,10 @@ import soundfile
 import soxr
 from picture_page import Page, browser, find_browser
 
+from kws.data.layout import scan
 from kws.inference.listening import StreamModel, listen_to
 from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.model.labels import LabelSet
 
 pytestmark = pytest.mark.services
 
@@ -358,7 +360,7 @@ def test_takes_of_a_word_are_recorded_heard_again_and_saved(address, tmp_path):
         page.evaluate("document.querySelector('#takes').open = true")
         page.evaluate("document.querySelector('[name=word]').value = 'öl'")
         page.evaluate("document.querySelector('#takes-record').click()")
-        page.wait_for("document.querySelectorAll('#takes li').length >= 3")
+        page.wait_for("document.querySelectorAll('#takes li').length >= 4")
         page.evaluate("document.querySelector('#takes-record').click()")
         page.evaluate("document.querySelector('[aria-label=\"Hear öl/me_nohash_0.wav\"]').click()")
         page.evaluate("document.querySelector('[aria-label=\"Delete öl/me_nohash_1.wav\"]').click()")
@@ -368,6 +370,8 @@ def test_takes_of_a_word_are_recorded_heard_again_and_saved(address, tmp_path):
             archive.extractall(tmp_path / "data")
         assert page.complaints == []
     assert names[:2] == ["öl/me_nohash_0.wav", "öl/me_nohash_2.wav"]
+    layout = scan(tmp_path / "data", LabelSet.from_keywords(["öl"]))
+    assert layout.clips["path"].tolist() == names and set(layout.clips["speaker"]) == {"me"} and not layout.passed_over
     for name in names:
         with wave.open(str(tmp_path / "data" / name)) as take:
             assert (take.getframerate(), take.getnchannels(), take.getsampwidth()) == (16000, 1, 2)

@@ -54,7 +54,9 @@ test("rules that Python refuses are refused", () => {
 });
 
 test("confidences and log-odds are each other's inverse", () => {
-  for (const value of [1e-6, 0.05, 0.5, 0.8, 0.999999]) assert.ok(Math.abs(confidenceOf(scoreOf(value)) - value) < 1e-9);
+  for (const value of [1e-6, 0.05, 0.5, 0.8, 0.999999]) {
+    assert.ok(Math.abs(confidenceOf(scoreOf(value)) - value) < 1e-9);
+  }
   assert.ok(Number.isFinite(scoreOf(0)) && Number.isFinite(scoreOf(1)));
 });
 

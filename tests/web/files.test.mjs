@@ -20,8 +20,9 @@ test("a model says what it is", () => {
   assert.ok(Array.isArray(facts.advice) && facts.state_size > 0 && facts.step_samples > 0);
 });
 
+const utf8 = (text) => new TextEncoder().encode(text);
 const field = (number, bytes) => [number * 8 + 2, bytes.length, ...bytes];
-const entry = (key, value) => field(14, [...field(1, new TextEncoder().encode(key)), ...field(2, new TextEncoder().encode(value))]);
+const entry = (key, value) => field(14, [...field(1, utf8(key)), ...field(2, utf8(value))]);
 const GOOD = {
   labels: '["a", "_unknown_", "_silence_"]', sample_rate: "16000", step_samples: "320", lead_samples: "240",
   delay_rows: "30", state_size: "9", detector: "{}",
@@ -77,7 +78,8 @@ test("archives are read by another program, sound and names as they were", () =>
     writeFileSync(join(folder, "a.zip"), zip(files, new Date(2026, 10, 26, 12, 34, 56)));
     const code = "import json, sys, wave, zipfile; z = zipfile.ZipFile(sys.argv[1]); "
       + "w = wave.open(z.open('öl/me_nohash_0.wav')); "
-      + "print(json.dumps([z.testzip(), z.namelist(), z.infolist()[0].date_time, w.getparams()[:4], w.readframes(9).hex()]))";
+      + "print(json.dumps([z.testzip(), z.namelist(), z.infolist()[0].date_time, w.getparams()[:4], "
+      + "w.readframes(9).hex()]))";
     const [bad, names, date, format, frames] = JSON.parse(execFileSync(
       process.env.PYTHON ?? "python3", ["-X", "utf8", "-c", code, join(folder, "a.zip")]));
     assert.equal(bad, null);

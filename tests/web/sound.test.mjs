@@ -51,7 +51,9 @@ test("from 8000 Hz nothing is mirrored", () => {
 test("pieces of any size make the same samples", () => {
   for (const from of [44100, 48000, 8000]) {
     const samples = tone(440, from, 0.05);
-    for (const size of [1, 7, 128, 1024]) assert.deepEqual(resampled(samples, from, RATE, size), resampled(samples, from));
+    for (const size of [1, 7, 128, 1024]) {
+      assert.deepEqual(resampled(samples, from, RATE, size), resampled(samples, from));
+    }
   }
 });
 

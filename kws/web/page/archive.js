@@ -45,7 +45,8 @@ export function zip(files, date) {
     const facts = numbers([2, 20], [2, 1 << 11], [2, 0], [2, time], [2, day], [4, crc32(content)], [4, content.length],
       [4, content.length], [2, name.length], [2, 0]);
     parts.push(numbers([4, 0x04034b50]), facts, name, content);
-    directory.push(numbers([4, 0x02014b50], [2, 20]), facts, numbers([2, 0], [2, 0], [2, 0], [4, 0], [4, offset]), name);
+    directory.push(numbers([4, 0x02014b50], [2, 20]), facts, numbers([2, 0], [2, 0], [2, 0], [4, 0], [4, offset]),
+      name);
     offset += 4 + facts.length + name.length + content.length;
   }
   const size = directory.reduce((sum, part) => sum + part.length, 0);

@@ -1,5 +1,5 @@
 /**
- * From logits per frame to one event per utterance: kws/inference/detector.py in JavaScript, where the rule is explained.
+ * From logits per frame to one event per utterance: kws/inference/detector.py, which explains the rule, in JavaScript.
  * Golden vectors hold both to the same answers (tests/web).
  *
  * @typedef {{threshold: number, thresholds: Object<string, number>, smoothing_seconds: number,

@@ -3,8 +3,8 @@
  *
  * In:  {do: "load", file, name} · {do: "start", id, rate, microphone?} · {do: "samples", samples} · {do: "finish"}
  *      {do: "stop"} · {do: "rule", rule}
- * Out: {is: "model", facts, name} · {is: "refused", message} · {is: "heard", samples, columns, best, detections, seconds}
- *      {is: "done"} after samples and finish · {is: "lost", seconds} · {is: "failed", message}
+ * Out: {is: "model", facts, name} · {is: "refused", message}
+ *      {is: "heard", samples, columns, best, detections, seconds} · {is: "done"} after samples and finish · {is: "lost", seconds} · {is: "failed", message}
  *      What is of a sound has its id in `of`.
  * A microphone is the port on which capture.js sends {samples, at}.
  */

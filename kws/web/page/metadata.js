@@ -36,7 +36,7 @@ export function readFacts(file, name) {
   }
 }
 
-/** @param {Uint8Array} file @returns {Object<string, string>} @throws {Error} if these are not the fields of a message */
+/** @param {Uint8Array} file @returns {Object<string, string>} @throws {Error} if it is no message */
 export function readMetadata(file) {
   const text = (bytes) => new TextDecoder().decode(bytes);
   const entries = [...fields(file)].filter(([field]) => field === METADATA_PROPS).map(([, entry]) => {

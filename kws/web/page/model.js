@@ -3,7 +3,7 @@ import * as ort from "./onnxruntime/ort.wasm.min.mjs";
 import { readFacts } from "./metadata.js";
 
 ort.env.wasm.wasmPaths = new URL("./onnxruntime/", import.meta.url).href;
-ort.env.wasm.numThreads = 1; // more need headers that a static host does not send, and 20 ms of sound take less than 1 ms
+ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send; 20 ms of sound take less than 1 ms
 
 export class StreamModel {
   /** @param {ort.InferenceSession} session @param {import("./metadata.js").Facts} facts */

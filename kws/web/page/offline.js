@@ -1,4 +1,4 @@
-/** Service worker: the page works without a network once it was opened. What is there is fetched anew; else it is kept. */
+/** Service worker: the page works without a network once it was opened. With one, everything is fetched anew. */
 const CACHE = "kws";
 const FILES = ["./", "style.css", "icon.svg", "archive.js", "capture.js", "detector.js", "dropped.js", "heard.js",
   "hearing.js", "listener.js", "loss.js", "mel.js", "metadata.js", "model.js", "page.js", "resampler.js", "sound.js",

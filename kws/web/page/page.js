@@ -28,8 +28,8 @@ let sounds = 0; // so far
 worker.onmessage = ({ data }) => {
   if (!data.of || data.of === sound?.id) answers[data.is](data); // else of a sound that was ended meanwhile
 };
-worker.onerror = (event) => tellError(`The part of the page that listens cannot run (${event.message || "not loaded"}); `
-  + "a recent Firefox, Chrome or Safari can.");
+worker.onerror = ({ message }) => tellError("The part of the page that listens cannot run "
+  + `(${message || "not loaded"}); a recent Firefox, Chrome or Safari can.`);
 
 const answers = {
   model({ facts: found, name }) {
@@ -102,13 +102,13 @@ async function hearFile(file) {
   tell(`Decoding ${file.name} …`);
   try {
     const samples = await decodeFile(file, facts.sample_rate);
-    begin({ name: file.name }, facts.sample_rate);
+    const own = begin({ name: file.name }, facts.sample_rate);
     const size = PIECE * facts.sample_rate;
     for (let first = 0; first < samples.length; first += size) {
-      if (!await request({ do: "samples", samples: samples.slice(first, first + size) })) return;
+      if (!await request(own, { do: "samples", samples: samples.slice(first, first + size) })) return;
     }
-    if (!await request({ do: "finish" })) return;
-    const { seconds, words: count } = sound;
+    if (!await request(own, { do: "finish" })) return;
+    const { seconds, words: count } = own;
     stop();
     tell(`${file.name}: ${count} ${count === 1 ? "word" : "words"} heard in ${seconds.toFixed(1)} s.`);
   } catch (error) {
@@ -117,10 +117,11 @@ async function hearFile(file) {
   }
 }
 
-/** Have the worker do something; false if the sound was ended meanwhile. @returns {Promise<boolean>} */
-function request(message) {
+/** Have the worker do something for a sound; false if that was ended meanwhile. @returns {Promise<boolean>} */
+function request(own, message) {
+  if (sound !== own) return Promise.resolve(false);
   return new Promise((resolve) => {
-    sound.onDone = resolve;
+    own.onDone = resolve;
     worker.postMessage(message);
   });
 }
@@ -131,6 +132,7 @@ function begin(next, rate, port) {
   spectrogram.clear();
   worker.postMessage({ do: "start", id: sound.id, rate, microphone: port }, port ? [port] : []);
   tell(port ? "Listening." : `Hearing ${sound.name} …`);
+  return sound;
 }
 
 /** End what is heard. */

@@ -2,15 +2,15 @@
 
 const MOST_BYTES = 256 * 2 ** 20;
 const REFUSALS = {
-  NotAllowedError: "The microphone was refused. Allow it in the browser's settings for this page, or choose a recording.",
+  NotAllowedError: "The microphone was refused. Allow it in the browser's settings of this page, or choose a recording.",
   NotFoundError: "There is no microphone. Connect one and try again, or choose a recording.",
   NotReadableError: "The microphone cannot be opened: another program may hold it. Close that and try again.",
 };
 
 /**
  * Open the microphone.
- * @param {{onEnd: () => void, onPause: (isPaused: boolean) => void}} events it was pulled out; the system stopped it for
- *   a while, as phones do when their screen goes off
+ * @param {{onEnd: () => void, onPause: (isPaused: boolean) => void}} events it was pulled out; the system stopped it
+ *   for a while, as phones do when their screen goes off
  * @returns {Promise<{name: string, rate: number, port: MessagePort, close: () => void}>} sound comes by the port
  * @throws {Error}
  */

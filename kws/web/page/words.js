@@ -47,7 +47,8 @@ export class Words {
     const item = document.createElement("li");
     item.innerHTML = "<strong></strong><div class=\"bar\" aria-hidden=\"true\"><div></div></div>"
       + `<label><input type="range" min="${LEAST}" max="${MOST}" step="0.01"><output></output></label>`;
-    const [name, bar, slider, output] = ["strong", ".bar div", "input", "output"].map((part) => item.querySelector(part));
+    const [name, bar, slider, output] = ["strong", ".bar div", "input", "output"]
+      .map((part) => item.querySelector(part));
     name.textContent = word;
     slider.setAttribute("aria-label", `Least confidence of ${word}`);
     const show = (confidence) => {
