@@ -4,7 +4,8 @@
  * In:  {do: "load", file, name} · {do: "start", id, rate, microphone?} · {do: "samples", samples} · {do: "finish"}
  *      {do: "stop"} · {do: "rule", rule}
  * Out: {is: "model", facts, name} · {is: "refused", message}
- *      {is: "heard", samples, columns, best, detections, seconds} · {is: "done"} after samples and finish · {is: "lost", seconds} · {is: "failed", message}
+ *      {is: "heard", samples, columns, best, detections, seconds} · {is: "lost", seconds}
+ *      {is: "done"} after samples and finish · {is: "failed", message}
  *      What is of a sound has its id in `of`.
  * A microphone is the port on which capture.js sends {samples, at}.
  */

@@ -2,7 +2,7 @@
 
 const MOST_BYTES = 256 * 2 ** 20;
 const REFUSALS = {
-  NotAllowedError: "The microphone was refused. Allow it in the browser's settings of this page, or choose a recording.",
+  NotAllowedError: "The microphone was refused. Allow it in the browser's settings, or choose a recording.",
   NotFoundError: "There is no microphone. Connect one and try again, or choose a recording.",
   NotReadableError: "The microphone cannot be opened: another program may hold it. Close that and try again.",
 };
@@ -83,8 +83,8 @@ export async function decodeFile(file, rate) {
   try {
     sound = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await file.arrayBuffer());
   } catch {
-    throw new Error(`${file.name}: is no sound that this browser can decode, or too long for it; all decode WAV, MP3 and `
-      + "FLAC. `kws listen` takes more, of any length.");
+    throw new Error(`${file.name}: is no sound that this browser can decode, or too long for it; all decode WAV, `
+      + "MP3 and FLAC. `kws listen` takes more, of any length.");
   }
   const channels = Array.from({ length: sound.numberOfChannels }, (_, channel) => sound.getChannelData(channel));
   if (channels.length === 1) return channels[0];
