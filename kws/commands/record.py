@@ -15,17 +15,22 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import logging
+import sys
 from pathlib import Path
 from typing import Iterator
 
 from kws.audio.decode import AUDIO_SUFFIXES
 from kws.audio.microphone import Gap, list_microphones
-from kws.audio.recorder import Recorder
-from kws.audio.take_files import TakeFolder, checked_speaker
-from kws.audio.takes import Take, TakeFinder
+from kws.audio.recording.files import TakeFolder, checked_speaker
+from kws.audio.recording.keyboard import Keyboard
+from kws.audio.recording.recorder import Recorder
+from kws.audio.recording.takes import Take, TakeFinder
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED, logger
 from kws.commands.listen import channels, rate, raw_format
+from kws.commands.prompts import Prompts
 from kws.errors import AudioError, DataError
+from kws.inference.meter import LevelBar
 from kws.inference.sources import STANDARD_INPUT, SoundSource, microphone_source, recorded_sources
 from kws.model.labels import check_word
 
@@ -80,14 +85,13 @@ def run(args: argparse.Namespace) -> int:
     _check(words, recordings)
     speaker = checked_speaker(args.speaker) if args.speaker is not None else _login_name()
     wanted = args.takes or (None if recordings else TAKES)
-    sources: Iterator[SoundSource] = (recorded_sources(recordings, SAMPLE_RATE, raw) if recordings
-                                      else iter([microphone_source(SAMPLE_RATE, args.device)]))
-    recorder = Recorder(words, wanted, TakeFolder(args.output_path, speaker, SAMPLE_RATE), args.window)
-    failed = _record(recorder, sources)
-    print(f"{len(recorder.kept)} takes kept, {recorder.refused} refused")
-    if not recorder.kept:
-        return EXIT_BAD_INPUT
-    return EXIT_SOME_FAILED if failed or not recorder.is_complete and (wanted or recorder.refused) else EXIT_OK
+    folder = TakeFolder(args.output_path, speaker, SAMPLE_RATE)
+    with folder.alone():
+        sources: Iterator[SoundSource] = (recorded_sources(recordings, SAMPLE_RATE, raw) if recordings
+                                          else iter([microphone_source(SAMPLE_RATE, args.device)]))
+        recorder = Recorder(words, wanted, folder, args.window)
+        failed = _record(recorder, sources, is_live=not recordings)
+    return _report(recorder, failed)
 
 
 def _is_recording(text: str) -> bool:
@@ -109,6 +113,10 @@ def _check(words: list[str], recordings: list[Path]) -> None:
     if repeated := {word for word in words if words.count(word) > 1}:
         raise DataError(f"{', '.join(sorted(repeated))}: named twice; --takes says how often a word is said",
                         "repeated_word")
+    for path in recordings:
+        if path != STANDARD_INPUT and not path.exists():
+            raise DataError(f"{path}: no such file or folder; expected a recording. A word has no slash and no suffix "
+                            "of a recording", "not_found")
     if recordings and len(words) > 1:
         raise DataError(f"{', '.join(words)}: nobody knows which of them is said where in a recording; expected one "
                         "word for each call", "several_words")
@@ -121,37 +129,58 @@ def _login_name() -> str:
         return "me"
 
 
-def _record(recorder: Recorder, sources: Iterator[SoundSource]) -> bool:
+def _report(recorder: Recorder, failed: bool) -> int:
+    """Say how many takes there are; return the exit code."""
+    missing = 0 if recorder.wanted is None else recorder.wanted * len(recorder.words) - len(recorder.kept)
+    logger.log(logging.WARNING if missing or recorder.refused else logging.INFO, "%d takes kept, %d refused%s",
+               len(recorder.kept), recorder.refused, f", {missing} missing" if missing else "")
+    if not recorder.kept and not recorder.refused and not failed:
+        raise DataError("no take was found; a take is sound between two pauses of half a second", "no_takes")
+    if not recorder.kept:
+        return EXIT_BAD_INPUT
+    return EXIT_SOME_FAILED if failed or missing or recorder.wanted is None and recorder.refused else EXIT_OK
+
+
+def _record(recorder: Recorder, sources: Iterator[SoundSource], is_live: bool) -> bool:
     """Hear sources until all takes are there; return whether some could not be used."""
-    failed = False
-    for source in sources:
-        try:
-            _hear(recorder, source)
-        except AudioError as error:
-            failed = True
-            logger.error("%s", error)
-        if recorder.is_complete:
-            break
+    failed, bar = False, LevelBar(sys.stderr)
+    for handler in logger.handlers:
+        handler.addFilter(bar)
+    with Keyboard(sys.stdin if is_live and bar.is_shown else None) as keyboard:
+        for source in sources:
+            try:
+                if not _hear(recorder, source, Prompts(recorder, source.name, is_live, bar, keyboard), keyboard):
+                    break
+            except AudioError as error:
+                failed = True
+                logger.error("%s", error)
+            finally:
+                bar.clear()
     return failed
 
 
-def _hear(recorder: Recorder, source: SoundSource) -> None:
+def _hear(recorder: Recorder, source: SoundSource, prompts: Prompts, keyboard: Keyboard) -> bool:
+    """Hear a source to its end; return False where no more is wanted."""
     finder = TakeFinder(SAMPLE_RATE)
-    for block in source.blocks():
-        for take in finder.finish() if isinstance(block, Gap) else finder.feed(block):
-            _keep(recorder, source.name, take)
+
+    def judge(takes: list[Take]) -> bool:
+        for take in takes:
+            prompt = recorder.prompt
+            if fault := recorder.add(take):
+                prompts.refused(take, fault)
+            else:
+                prompts.kept(prompt, take)
             if recorder.is_complete:
-                return
-    for take in finder.finish():
-        if not recorder.is_complete:
-            _keep(recorder, source.name, take)
+                return False
+        return True
 
-
-def _keep(recorder: Recorder, name: str, take: Take) -> None:
-    seconds = take.at_seconds + take.start / take.sample_rate
-    prompt = recorder.prompt
-    if fault := recorder.take(take):
-        logger.warning("%s, at %.1f s: not kept: %s", name, seconds, fault)
-        return
-    kept = recorder.kept[-1]
-    print(f"{prompt:<16} {take.seconds:5.2f} s {kept.level_db:4.0f} dBFS  {kept.path}", flush=True)
+    for block in source.blocks():
+        if isinstance(block, Gap):
+            found = finder.finish()
+        else:
+            found = finder.feed(prompts.listened(block))
+            prompts.show(block, finder)
+        keys = keyboard.pressed()
+        if not judge(found + finder.finish() if keys else found) or not prompts.answer(keys):
+            return False
+    return judge(finder.finish())

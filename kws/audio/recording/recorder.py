@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Sequence
 
-from kws.audio.take_files import TakeFolder
-from kws.audio.take_quality import clip_of, fault_of, level_db
-from kws.audio.takes import Take
+from kws.audio.recording.files import TakeFolder
+from kws.audio.recording.quality import clip_of, fault_of, level_db
+from kws.audio.recording.takes import Take
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Recorder:
         number = len(self.kept) // len(self.words) + 1
         return f"{self.word} {number}" + (f"/{self.wanted}" if self.wanted is not None else "")
 
-    def take(self, take: Take) -> Optional[str]:
+    def add(self, take: Take) -> Optional[str]:
         """Keep a take; or return why not."""
         fault = fault_of(take, self.window_seconds)
         if fault is not None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
@@ -12,6 +13,7 @@ import soundfile
 from kws.audio.folders import TAKES_FOLDER
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
+from kws.files.locks import exclusive
 from kws.model.labels import normal
 
 _BETWEEN = "_nohash_"  # speaker and number of the take, as Speech Commands has it
@@ -39,13 +41,29 @@ class TakeFolder:
     """Writes the takes of one speaker.
 
     Args:
-        root: the data folder; made when the first take is written.
+        root: the data folder, which is made.
         speaker: in normal form.
         sample_rate: Hz.
     """
 
     def __init__(self, root: Path, speaker: str, sample_rate: int) -> None:
-        self._root, self._speaker, self._sample_rate = root, speaker, sample_rate
+        self._root, self._speaker, self.sample_rate = root, speaker, sample_rate
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from recording into the folder; find out now whether it can be written.
+
+        Raises:
+            DataError: "in_use" if another recording goes on there.
+        """
+        takes = self._root / TAKES_FOLDER
+        try:
+            with exclusive(takes / "recording", "kws record"):
+                yield
+        finally:
+            for path in (takes, self._root):  # of which nothing was used
+                with suppress(OSError):
+                    path.rmdir()
 
     def write(self, word: str, clip: np.ndarray, take: np.ndarray) -> Path:
         """Write a clip, and the whole take it is from; nothing is replaced.
@@ -60,7 +78,11 @@ class TakeFolder:
         number = 1 + max((self._number(path.name) for place in (folder, whole) for path in _files(place)), default=-1)
         name = f"{self._speaker}{_BETWEEN}{number}.wav"
         self._write(whole / name, take)
-        self._write(folder / name, clip)
+        try:
+            self._write(folder / name, clip)
+        except BaseException:
+            (whole / name).unlink()
+            raise
         return folder / name
 
     def remove(self, path: Path) -> None:
@@ -80,7 +102,7 @@ class TakeFolder:
     def _write(self, path: Path, samples: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
-        soundfile.write(content, samples, self._sample_rate, subtype="PCM_16", format="WAV")
+        soundfile.write(content, samples, self.sample_rate, subtype="PCM_16", format="WAV")
         with atomic_file(path) as temporary:
             temporary.write_bytes(content.getvalue())
 

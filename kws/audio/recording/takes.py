@@ -74,7 +74,7 @@ class TakeFinder:
     """
 
     def __init__(self, sample_rate: int) -> None:
-        self._sample_rate, self._hop = sample_rate, round(_HOP_SECONDS * sample_rate)
+        self.sample_rate, self._hop = sample_rate, round(_HOP_SECONDS * sample_rate)
         self.reset()
 
     def reset(self) -> None:
@@ -113,7 +113,7 @@ class TakeFinder:
     def _add(self, samples: np.ndarray) -> None:
         known = max(len(self._levels) * self._hop, 0)
         self._samples = np.concatenate([self._samples, samples])
-        self._levels = np.concatenate([self._levels, _levels(self._samples[known:], self._hop, self._sample_rate)])
+        self._levels = np.concatenate([self._levels, _levels(self._samples[known:], self._hop, self.sample_rate)])
 
     def _forget(self) -> None:
         surplus = len(self._samples) // self._hop - _KEPT_HOPS
@@ -133,7 +133,7 @@ class TakeFinder:
             before, after = max(start - _CONTEXT_HOPS, first), min(end + _CONTEXT_HOPS, following)
             cut = "beginning" if self._goes_on and start - first < _EDGE_HOPS else (
                 "end" if now - end < _EDGE_HOPS else "")
-            takes.append(Take(self._samples[before * self._hop:after * self._hop], self._sample_rate,
+            takes.append(Take(self._samples[before * self._hop:after * self._hop], self.sample_rate,
                               (start - before) * self._hop, (end - before) * self._hop,
                               (self._first + before) * _HOP_SECONDS, _total(floor), cut))
             self._searched, self._goes_on, first = self._first + end, now - end < _EDGE_HOPS, end
