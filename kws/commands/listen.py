@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence
 
 from kws.audio.microphone import list_microphones
 from kws.audio.pipe import RawFormat, signed_16_bit
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     if args.list_devices:
         print("\n".join(list_microphones()) or "no microphone")
         return EXIT_OK
-    raw = _check(args)
+    raw = raw_format(args, args.recordings)
+    _check(args)
     model = StreamModel(args.model / STREAM_FILE)
     by_word = dict(args.threshold)
     settings = with_thresholds(model.settings, model.labels, by_word.pop("", None), by_word)
@@ -107,21 +108,29 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if failed or reactions.lost else EXIT_OK
 
 
-def _check(args: argparse.Namespace) -> Optional[RawFormat]:
-    """Refuse options that have no effect; return what standard input is, if it is raw."""
-    is_piped = STANDARD_INPUT in args.recordings
-    if args.recordings and args.device is not None:
+def raw_format(args: argparse.Namespace, recordings: Sequence[Path]) -> Optional[RawFormat]:
+    """Return what standard input is, if it is raw; refuse options of a source that is not heard.
+
+    Args:
+        args: `device`, `rate` and `channels`.
+        recordings: that are heard; none: the microphone is.
+    """
+    if recordings and args.device is not None:
         raise DataError("--device chooses a microphone, which is not heard beside recordings; leave one of them out",
                         "no_effect")
-    if args.rate is not None and not is_piped or args.channels is not None and args.rate is None:
+    if args.rate is not None and STANDARD_INPUT not in recordings or args.channels is not None and args.rate is None:
         raise DataError("--rate and --channels describe raw samples from standard input: kws listen - --rate 16000 "
                         "--channels 1", "no_effect")
-    if args.recordings.count(STANDARD_INPUT) > 1:
+    if list(recordings).count(STANDARD_INPUT) > 1:
         raise DataError("standard input can be heard once; found - several times", "no_input")
+    return None if args.rate is None else signed_16_bit(args.rate, args.channels or 1)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse to write over what is heard."""
     if args.output_path is not None and any(path.exists() and args.output_path.exists() and
                                             args.output_path.samefile(path) for path in args.recordings):
         raise DataError(f"{args.output_path}: is the input; expected another file to write", "same_file")
-    return None if args.rate is None else signed_16_bit(args.rate, args.channels or 1)
 
 
 def _reactions(args: argparse.Namespace, sample_rate: int) -> Reactions:

@@ -212,7 +212,7 @@ def untrained(engine, context, tmp_path):
 
 def test_where_nothing_was_trained_the_shipped_model_answers(untrained, clips, results):
     done = docker(*locked_down(untrained, clips, results, "--input_path", "/in/good"))
-    assert "models/kws: not trained yet; using the shipped model" in done.stderr and "13 rows, 0 errors" in done.stdout
+    assert "models/kws: no such folder; the shipped model is used" in done.stderr and "13 rows, 0 errors" in done.stdout
     assert {"yes", "no", "up", "down", "left", "right", "stop", "go"} < set(rows_of(results / "preds.csv")[0])
     assert contents(untrained, "-path", "*/models/*") == set()
 
