@@ -1,4 +1,4 @@
-"""Serve Home Assistant and others that speak the Wyoming protocol: sound in, keywords out.
+"""Serve keywords in sound to Home Assistant, by the Wyoming protocol.
 
   kws serve-wyoming --uri tcp://0.0.0.0:10400
   kws serve-wyoming --model models/mine --language nl --threshold 0.7

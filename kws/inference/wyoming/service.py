@@ -30,7 +30,7 @@ class Service:
         self.model, self._settings = model, settings
         self.together = Together(model)
         self.info = describe(model.labels.keywords, languages).event()
-        self._max_connections, self._connections = max_connections, 0
+        self._max_connections, self.connections = max_connections, 0
 
     def listener(self) -> Listener:
         """Make the listener of a new sound."""
@@ -39,14 +39,14 @@ class Service:
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold one of the places for connections; raises DataError "too_many" if all are taken."""
-        if self._connections >= self._max_connections:
+        if self.connections >= self._max_connections:
             raise DataError(f"all {self._max_connections:,} connections are taken; try again later, or raise "
                             "--max-connections", "too_many")
-        self._connections += 1
+        self.connections += 1
         try:
             yield
         finally:
-            self._connections -= 1
+            self.connections -= 1
 
 
 def describe(words: Sequence[str], languages: Sequence[str]) -> Info:
