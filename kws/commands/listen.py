@@ -74,12 +74,12 @@ def rule_of(model: StreamModel, thresholds: Sequence[tuple[str, float]]) -> Dete
 
 def rate(text: str) -> int:
     """Read a sampling rate from the command line; argparse puts the name of this function into its message."""
-    return _between(text, RATES)
+    return between(text, RATES)
 
 
 def channels(text: str) -> int:
     """Read a number of channels, likewise."""
-    return _between(text, CHANNELS)
+    return between(text, CHANNELS)
 
 
 def threshold(text: str) -> tuple[str, float]:
@@ -94,7 +94,8 @@ def threshold(text: str) -> tuple[str, float]:
     return word, value
 
 
-def _between(text: str, numbers: range) -> int:
+def between(text: str, numbers: range) -> int:
+    """Read an integer that has to be one of these."""
     value = int(text)
     if value not in numbers:
         raise argparse.ArgumentTypeError(f"{text}: expected {min(numbers):,} to {max(numbers):,}")

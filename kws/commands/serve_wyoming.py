@@ -16,7 +16,7 @@ import asyncio
 from typing import NamedTuple
 from urllib.parse import urlparse
 
-from kws.commands.listen import add_model_and_thresholds, rule_of
+from kws.commands.listen import add_model_and_thresholds, between, rule_of
 from kws.errors import DataError, ModelError
 from kws.inference.listening import StreamModel
 from kws.model.folder import SHIPPED, STREAM_FILE
@@ -36,15 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_and_thresholds(parser)
     parser.add_argument("--language", action="append", metavar="CODE",
                         help="of the keywords, told to clients; may be repeated (default: en for the shipped model)")
-    parser.add_argument("--max-connections", type=int, default=256, metavar="N", help="at a time (default: 256)")
+    parser.add_argument("--max-connections", type=connections, default=256, metavar="N",
+                        help="at a time (default: 256)")
 
 
 def address(text: str) -> Address:
-    """Read tcp://HOST:PORT from the command line; argparse puts the name of this function into its message."""
+    """Read tcp://HOST:PORT from the command line."""
     parts = urlparse(text)
-    if parts.scheme != "tcp" or not parts.hostname or not parts.port or parts.path:
+    try:
+        port = parts.port or 0
+    except ValueError:  # none that there is
+        port = 0
+    if parts.scheme != "tcp" or not parts.hostname or not port or parts.path:
         raise argparse.ArgumentTypeError(f"{text}: expected tcp://HOST:PORT, as in tcp://0.0.0.0:10400")
-    return Address(parts.hostname, parts.port)
+    return Address(parts.hostname, port)
+
+
+def connections(text: str) -> int:
+    """Read a number of connections, likewise; argparse puts the name of this function into its message."""
+    return between(text, range(1, 10_001))
 
 
 def run(args: argparse.Namespace) -> int:

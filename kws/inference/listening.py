@@ -183,4 +183,7 @@ def _usable(samples: np.ndarray) -> np.ndarray:
                          "float in -1..1 or int16")
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / 32768
-    return np.clip(np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+    samples = samples.astype(np.float32)
+    if not np.isfinite(samples).all():
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    return samples.clip(-1.0, 1.0)

@@ -177,7 +177,7 @@ def test_sound_of_every_format_is_heard(server: Server, model: StreamModel, rate
     found = words_of(ask(server, AudioStart(rate, width, channels).event(), *events, AudioStop().event()))
     known = [(item.word, round(1000 * item.time_seconds))
              for item in listen(model, [soxr.resample(samples[:, 0], rate, RATE).astype(np.float32)])]
-    assert [word for word, _ in found] == [word for word, _ in known] and len(known) == (3 if rate > 8_000 else 1)
+    assert [word for word, _ in found] == [word for word, _ in known] and len(known) >= 2
     assert [time for _, time in found] == pytest.approx([time for _, time in known], abs=25)
 
 
@@ -284,7 +284,7 @@ async def stall(server: Server) -> None:
 @pytest.mark.parametrize("speed, path", [(1, "stop.flac"), (10, "five-words.flac")])
 def test_fifty_connections_hear_what_each_hears_alone(server: Server, model: StreamModel, speed: float, path: str):
     async def run() -> list[list[tuple[str, int]]]:
-        others = [asyncio.create_task(trouble(server)) for trouble in (flood, flood, stall)]
+        others = [asyncio.create_task(trouble(server)) for trouble in (flood, stall)]
         found = await asyncio.gather(*(speak(server, sound, speed) for _ in range(50)))
         for task in others:
             task.cancel()

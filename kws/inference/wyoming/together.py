@@ -10,6 +10,8 @@ import numpy as np
 from kws.inference.decision import Detection
 from kws.inference.listening import MOST_BLOCKS, Listener, StreamModel, step_together
 
+_MOST_LISTENERS = 16  # a call: with more the cost of each falls no further
+
 
 class _Turn(NamedTuple):
     """A listener with samples to hear, what was found in them so far, and who waits for it."""
@@ -47,7 +49,7 @@ class Together:
 
     def _step(self) -> None:
         """Let those that have waited longest hear as many blocks as each of them has."""
-        turns = [self._turns.popleft() for _ in range(min(len(self._turns), MOST_BLOCKS))]
+        turns = [self._turns.popleft() for _ in range(min(len(self._turns), _MOST_LISTENERS))]
         turns = [turn for turn in turns if not turn.done.done()]  # the connections of others have ended
         try:
             self._hear(turns)
