@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 from typing import NamedTuple
 from urllib.parse import urlparse
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of the keywords, told to clients; may be repeated (default: en for the shipped model)")
     parser.add_argument("--max-connections", type=connections, default=256, metavar="N",
                         help="at a time (default: 256)")
+    parser.add_argument("--zeroconf", action="store_true", help="let Home Assistant find it; needs zeroconf")
 
 
 def address(text: str) -> Address:
@@ -65,12 +67,15 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError:
         raise DataError("this needs the package wyoming, which is not installed: pip install 'kws[wyoming]'",
                         "no_wyoming") from None
+    if args.zeroconf and importlib.util.find_spec("zeroconf") is None:
+        raise DataError("--zeroconf needs the package zeroconf, which is not installed: pip install zeroconf",
+                        "no_zeroconf")
     model = StreamModel(args.model / STREAM_FILE)
     if not model.hears_many:
         raise ModelError(f"{args.model / STREAM_FILE}: hears one sound at a time; `kws export` makes a file that hears "
                          "many")
     languages = args.language or (["en"] if args.model.resolve() == SHIPPED else [])
     service = Service(model, rule_of(model, args.threshold), languages, args.max_connections)
-    asyncio.run(serve(service, *args.uri, lambda: print(
+    asyncio.run(serve(service, *args.uri, args.zeroconf, lambda: print(
         f"serving tcp://{args.uri.host}:{args.uri.port}: {' '.join(model.labels.keywords)}", flush=True)))
     raise KeyboardInterrupt  # what ended it

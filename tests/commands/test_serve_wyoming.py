@@ -45,6 +45,12 @@ def test_the_missing_package_is_named(monkeypatch, capsys):
         "error: this needs the package wyoming, which is not installed: pip install 'kws[wyoming]'\n")
 
 
+def test_zeroconf_is_a_package_of_its_own(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["serve-wyoming", "--zeroconf"]) == EXIT_BAD_INPUT
+    assert "pip install zeroconf" in capsys.readouterr().err
+
+
 def test_models_that_hear_no_many_sounds_are_refused(tmp_path: Path, capsys):
     assert main(["serve-wyoming", "--model", str(tmp_path)]) == EXIT_BAD_INPUT
     assert f"{tmp_path / STREAM_FILE}: no such file" in capsys.readouterr().err

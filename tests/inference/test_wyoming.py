@@ -56,14 +56,14 @@ def expected(model: StreamModel, path: Path) -> list[tuple[str, int]]:
 class Server:
     """The command as its own process, with its log."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *options: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.log = log
         with open(log, "w") as file:
             self.process = subprocess.Popen(
-                [*SERVE, f"tcp://127.0.0.1:{self.port}"], stdout=subprocess.PIPE, stderr=file, text=True,
+                [*SERVE, f"tcp://127.0.0.1:{self.port}", *options], stdout=subprocess.PIPE, stderr=file, text=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
         self.first_line = self.process.stdout.readline()
 
@@ -222,6 +222,8 @@ def chunk(**fields) -> bytes:
     (chunk(rate=10**9), "unsupported_audio", "rate is 1000000000; expected 1,000 to 768,000"),
     (chunk(rate=True), "unsupported_audio", "rate is True"), (chunk(rate=None), "unsupported_audio", "rate is None"),
     (chunk(timestamp="noon"), "bad_event", "timestamp is 'noon'"),
+    (chunk(timestamp=float("nan")), "bad_event", "timestamp is nan"),
+    (chunk(timestamp=10**400), "bad_event", "timestamp is 1000"),
 ])
 def test_what_cannot_be_answered_is_told_and_ends_the_connection(server: Server, sent: bytes, code: str, said: str):
     before = server.memory()
@@ -330,6 +332,18 @@ def test_a_signal_ends_it(number: int, tmp_path: Path):
         assert server.end(number) == EXIT_INTERRUPTED
         assert client.recv(1) == b""
     assert "Traceback" not in server.log.read_text() and server.log.read_text().endswith("error: interrupted\n")
+
+
+def test_home_assistant_finds_it(tmp_path: Path):
+    zeroconf = pytest.importorskip("zeroconf")
+    server = Server(tmp_path / "log", "--zeroconf")
+    try:
+        with zeroconf.Zeroconf(interfaces=["127.0.0.1"]) as search:
+            kind = "_wyoming._tcp.local."
+            found = search.get_service_info(kind, f"kws-{socket.gethostname()}-{server.port}.{kind}", timeout=5_000)
+        assert found is not None and found.port == server.port
+    finally:
+        assert server.end() == EXIT_INTERRUPTED
 
 
 def test_neighbours_change_no_bit(model: StreamModel):

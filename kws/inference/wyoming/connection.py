@@ -41,7 +41,8 @@ class Connection(AsyncEventHandler):
 
     def __init__(self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__(reader, writer)
-        self._service, self._name = service, _name_of(writer)
+        host, port, *_ = writer.get_extra_info("peername") or ("a client that is gone", 0)
+        self._service, self._name = service, f"{host}:{port}"
         self._names: frozenset[str] = frozenset()  # to detect; none: all
         self._listener: Optional[Listener] = None
         self._sound = ChunkedSound(service.model.sample_rate)
@@ -54,6 +55,7 @@ class Connection(AsyncEventHandler):
         try:
             with self._service.place():
                 logger.info("%s: connected", self._name)
+                _watch(self.writer)
                 while (event := await read_event(self.reader)) is not None:
                     await self.handle_event(event)
             logger.info("%s: ended", self._name)
@@ -136,17 +138,18 @@ class Connection(AsyncEventHandler):
 
 
 def _milliseconds(event: Event) -> Optional[float]:
+    """Read the time of an event, if it has one."""
     time = event.data.get("timestamp")
-    if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float))):
+    if time is None:
+        return None
+    if isinstance(time, bool) or not isinstance(time, (int, float)) or not -2**63 <= time < 2**63:  # nor NaN
         raise DataError(f"{event.type}: timestamp is {time!r:.40}; expected milliseconds", "bad_event")
     return time
 
 
-def _name_of(writer: asyncio.StreamWriter) -> str:
-    """Name a client for the log; let the system find out when its machine is gone."""
+def _watch(writer: asyncio.StreamWriter) -> None:
+    """Let the system find out when the machine of a client is gone."""
     connected: Any = writer.get_extra_info("socket")
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):  # Linux
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
-    host, port, *_ = writer.get_extra_info("peername")
-    return f"{host}:{port}"
