@@ -17,9 +17,8 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import psutil
@@ -36,8 +35,7 @@ _SAMPLE = Path(__file__).resolve().parents[1] / "docs/samples/five-words.flac"
 _CHUNK = 1024  # samples
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """Of one number of streams.
 
     Args:
