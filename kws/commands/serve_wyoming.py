@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
                          "many")
     languages = args.language or (["en"] if args.model.resolve() == SHIPPED else [])
     service = Service(model, rule_of(model, args.threshold), languages, args.max_connections)
-    asyncio.run(serve(service, *args.uri, args.zeroconf, lambda: print(
-        f"serving tcp://{args.uri.host}:{args.uri.port}: {' '.join(model.labels.keywords)}", flush=True)))
+    host, port = args.uri
+    asyncio.run(serve(service, host, port, args.zeroconf, lambda: print(
+        f"serving tcp://{host}:{port}: {' '.join(model.labels.keywords)}", flush=True)))
     raise KeyboardInterrupt  # what ended it
