@@ -204,7 +204,7 @@ def _logits(path: Path, model: StreamModel, bar: tqdm) -> np.ndarray:
     state, skipped = np.zeros((1, model.state_size), dtype=np.float32), model.delay_rows
     found = []
     for block in _blocks(path, model, rows * model.step_samples):
-        logits, state = model.step(block[None], state)
+        (logits,), state = model.step(block[None], state)
         found.append(logits[skipped:])
         skipped = max(skipped - len(logits), 0)
         bar.update(len(block) / model.sample_rate)
