@@ -17,7 +17,7 @@ image mar: registered
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data prepare train export registered image mar serve serve-image load-test ui lint test test-slow \
+.PHONY: help setup data prepare train export registered image mar serve serve-image load-test ui demo lint test test-slow \
 	ci-selfcheck pretrained wheel clean
 
 help:  ## list the targets
@@ -43,6 +43,9 @@ train: data  ## data, checks, training and evaluation: what of dvc.yaml is not u
 
 ui: setup  ## look at the runs: http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true $(RUN) -m mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+demo: setup  ## the page that spots words in a browser: http://127.0.0.1:8000
+	$(RUN) -m kws demo $(if $(MODEL),--model $(MODEL))
 
 export: MODEL ?= models/kws
 export: setup  ## add to the trained model what runs without PyTorch

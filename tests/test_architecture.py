@@ -14,9 +14,9 @@ import pytest
 import kws
 
 # From the ground up: a module imports from lower packages and from its own.
-FLOORS = ("errors", "files", "model", "audio", "inference", "config", "corpus", "data", "reports", "evaluation",
+FLOORS = ("errors", "files", "model", "audio", "inference", "web", "config", "corpus", "data", "reports", "evaluation",
           "export", "tracking", "training", "commands", "__main__", "predict")
-LIGHT = ("errors", "files", "audio", "inference", "commands", "__main__", "predict")
+LIGHT = ("errors", "files", "audio", "inference", "web", "commands", "__main__", "predict")
 HEAVY = ("torch", "transformers", "pandas", "sklearn", "scipy", "matplotlib", "datasets", "pydantic", "yaml",
          "requests")
 
@@ -119,7 +119,8 @@ def test_an_import_from_above_is_seen(path, line):
 
 def test_a_newcomer_sees_few_rooms():
     for folder in (Path("kws"), *(path for path in Path("kws").iterdir() if path.is_dir())):
-        assert len([path for path in folder.iterdir() if not path.name.startswith(("_", "."))]) <= 18, folder
+        rooms = [path.name for path in folder.iterdir() if not path.name.startswith(("_", "."))]
+        assert len(rooms) - rooms.count("py.typed") <= 18, folder  # which packaging asks for
 
 
 def heavy_after(code):

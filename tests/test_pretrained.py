@@ -132,7 +132,7 @@ def test_prediction_takes_it_from_any_folder(tmp_path, monkeypatch, capsys, clip
     monkeypatch.chdir(tmp_path)
     assert main(["predict", "--input_path", "still.wav", "--output_path", "preds.csv"]) == EXIT_OK
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("models/kws: not trained yet; ") and " ".join(CONFIG.data.keywords) in line
+    assert line.startswith("models/kws: no such folder; ") and " ".join(CONFIG.data.keywords) in line
     assert SILENCE in (tmp_path / "preds.csv").read_text().splitlines()[1].split(",")
 
 

@@ -17,6 +17,7 @@ from kws.audio.decode import AUDIO_SUFFIXES
 NOISE_FOLDER = "_background_noise_"  # recordings in which nobody speaks, beside the folders of words
 NEGATIVES_FOLDER = "_negative_speech_"  # likewise, recordings of any length in which nobody says a keyword
 STREAMS_FOLDER = "_streams_"  # likewise, running sound to measure on, and tables of what is said in it
+TAKES_FOLDER = "_takes_"  # likewise, whole recordings that the clips of words were cut from
 SUFFIXES = ", ".join(sorted(AUDIO_SUFFIXES))  # for messages
 HIDDEN, EMPTY, CIRCULAR, NO_SUFFIX = "hidden", "empty folder", "link to a folder around it", "without a suffix"
 _SUFFIX = re.compile(r"\.\w{1,8}")  # what looks like one: a name may go on with anything behind a dot

@@ -51,7 +51,7 @@ class _Block(NamedTuple):
 
 def list_microphones() -> list[str]:
     """Describe the devices that record, a line each: index (* the default), name, channels, rate."""
-    portaudio = _import_portaudio()
+    portaudio = import_portaudio()
     standard, found = portaudio.default.device[0], _recording(portaudio.query_devices())
     return [f"{index:3d}{'*' if index == standard else ' '} {device['name']} ({device['max_input_channels']} channels, "
             f"{device['default_samplerate']:,.0f} Hz)" for index, device in found.items()]
@@ -93,9 +93,9 @@ class Microphone:
     """
 
     def __init__(self, sample_rate: int, device: Optional[str] = None) -> None:
-        self._portaudio, self._sample_rate, self._wanted = _import_portaudio(), sample_rate, device
+        self._portaudio, self._sample_rate, self._wanted = import_portaudio(), sample_rate, device
         self._start: Optional[float] = None
-        with _quiet_libraries():
+        with quiet_libraries():
             self._open()
 
     def blocks(self) -> Iterator[Union[np.ndarray, Gap]]:
@@ -193,7 +193,7 @@ class Microphone:
         while True:
             time.sleep(_RETRY_SECONDS)
             try:
-                with _quiet_libraries():
+                with quiet_libraries():
                     # PortAudio lists devices when it starts, and knows no others.
                     self._portaudio._terminate()
                     self._portaudio._initialize()
@@ -244,7 +244,7 @@ class _Losses:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep what PortAudio and ALSA write to standard error, a dozen lines for each device that does not open, away."""
     nowhere, kept = os.open(os.devnull, os.O_WRONLY), os.dup(2)
     os.dup2(nowhere, 2)
@@ -279,7 +279,7 @@ def _put_end(blocks: "queue.Queue[Optional[_Block]]") -> None:
         pass
 
 
-def _import_portaudio() -> Any:
+def import_portaudio() -> Any:
     """Import sounddevice, which is needed for microphones only."""
     try:
         import sounddevice

@@ -24,6 +24,7 @@ from kws.audio.wav import STREAMING_SIZE, Order, Wav, is_chunk
 from kws.errors import AudioError
 
 MAX_WHOLE_BYTES = 2**28  # of a file in another format than WAV, which is read to its end first
+RATES, CHANNELS = range(1000, 768_001), range(1, 65)  # Hz, and how many, of samples without a header
 _READ_BYTES = 2**16
 _MAX_CHUNK_BYTES = 2**20  # of a WAV file, before its samples
 _MAX_FRAME_BYTES = 2**10
@@ -52,6 +53,9 @@ class RawFormat:
 
     def decode(self, content: bytes) -> np.ndarray:
         """Decode whole frames to [T, channels] float32."""
+        if self.subtype == "PCM_16":  # in a tenth of the time, to the same numbers
+            samples = np.frombuffer(content, "<i2" if self.endian == "LITTLE" else ">i2").reshape(-1, self.channels)
+            return samples.astype(np.float32) / 32768
         samples, _ = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True, samplerate=self.rate,
                                     channels=self.channels, format="RAW", subtype=self.subtype, endian=self.endian)
         return samples

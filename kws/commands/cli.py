@@ -54,7 +54,7 @@ def chosen_model(model: Optional[Path]) -> Path:
         return TRAINED
     id2label = json.loads((SHIPPED / CONFIG_FILE).read_text(encoding="utf-8"))["id2label"]
     keywords = LabelSet.from_id2label({int(index): label for index, label in id2label.items()}).keywords
-    logger.warning("%s: not trained yet; using the shipped model, which knows %s", TRAINED, " ".join(keywords))
+    logger.warning("%s: no such folder; the shipped model is used, which recognises %s", TRAINED, " ".join(keywords))
     return SHIPPED
 
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     # Who did not train has no configuration.
     config = load_config(args.config, args.set) if tracked or args.streams is None else None
     check_report(args.output)
-    folder = args.streams or config.data.root / STREAMS_FOLDER  # type: ignore[union-attr]  # it was read then
+    folder = args.streams if config is None else args.streams or config.data.root / STREAMS_FOLDER
     if args.streams is None and (missing := _missing(folder, args.model / STREAM_FILE)):
         write_empty_report(args.output, missing)
         print(f"{missing}: nothing to measure")

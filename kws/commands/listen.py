@@ -20,14 +20,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence
 
 from kws.audio.microphone import list_microphones
-from kws.audio.pipe import RawFormat, signed_16_bit
+from kws.audio.pipe import CHANNELS, RATES, RawFormat, signed_16_bit
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, logger
 from kws.errors import AudioError, DataError
 from kws.inference.clips import ClipSaver
-from kws.inference.detector import with_thresholds
+from kws.inference.detector import DetectorSettings, with_thresholds
 from kws.inference.lines import FORMATS, LineWriter
 from kws.inference.listening import Listener, StreamModel
 from kws.inference.meter import Meter
@@ -41,17 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("recordings", type=Path, nargs="*", metavar="INPUT",
                         help="recording, folder of them, or - for standard input (default: the microphone)")
-    parser.add_argument("--model", type=Path, default=SHIPPED,
-                        help="exported model folder with a stream.onnx (default: the shipped one)")
+    add_model_and_thresholds(parser)
     parser.add_argument("--device", metavar="NAME",
                         help="microphone: a part of its name, or its index (default: the system's)")
     parser.add_argument("--list-devices", action="store_true", help="list the microphones and end")
     parser.add_argument("--rate", type=rate, metavar="HZ",
                         help="standard input is raw samples of this rate, signed 16 bit, little endian")
     parser.add_argument("--channels", type=channels, metavar="N", help="of raw samples (default: 1)")
-    parser.add_argument("--threshold", type=threshold, action="append", default=[], metavar="[WORD=]CONFIDENCE",
-                        help="least confidence of a keyword, or of all, between 0 and 1; may be repeated (default: the "
-                        "model's)")
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else text")
     parser.add_argument("--output_path", type=Path, metavar="OUT",
                         help="file for the lines, replaced (default: the terminal)")
@@ -61,14 +57,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder for the second around each keyword, as WAV")
 
 
+def add_model_and_thresholds(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a model for running sound, and of its rule."""
+    parser.add_argument("--model", type=Path, default=SHIPPED,
+                        help="exported model folder with a stream.onnx (default: the shipped one)")
+    parser.add_argument("--threshold", type=threshold, action="append", default=[], metavar="[WORD=]CONFIDENCE",
+                        help="least confidence of a keyword, or of all, between 0 and 1; may be repeated (default: the "
+                        "model's)")
+
+
+def rule_of(model: StreamModel, thresholds: Sequence[tuple[str, float]]) -> DetectorSettings:
+    """Make the rule of a model with the thresholds of the command line."""
+    by_word = dict(thresholds)
+    return with_thresholds(model.settings, model.labels, by_word.pop("", None), by_word)
+
+
 def rate(text: str) -> int:
     """Read a sampling rate from the command line; argparse puts the name of this function into its message."""
-    return _between(text, 1000, 768_000)
+    return between(text, RATES)
 
 
 def channels(text: str) -> int:
     """Read a number of channels, likewise."""
-    return _between(text, 1, 64)
+    return between(text, CHANNELS)
 
 
 def threshold(text: str) -> tuple[str, float]:
@@ -83,10 +94,11 @@ def threshold(text: str) -> tuple[str, float]:
     return word, value
 
 
-def _between(text: str, least: int, most: int) -> int:
+def between(text: str, numbers: range) -> int:
+    """Read an integer that has to be one of these."""
     value = int(text)
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text}: expected {least:,} to {most:,}")
+    if value not in numbers:
+        raise argparse.ArgumentTypeError(f"{text}: expected {min(numbers):,} to {max(numbers):,}")
     return value
 
 
@@ -95,10 +107,10 @@ def run(args: argparse.Namespace) -> int:
     if args.list_devices:
         print("\n".join(list_microphones()) or "no microphone")
         return EXIT_OK
-    raw = _check(args)
+    raw = raw_format(args, args.recordings)
+    _check(args)
     model = StreamModel(args.model / STREAM_FILE)
-    by_word = dict(args.threshold)
-    settings = with_thresholds(model.settings, model.labels, by_word.pop("", None), by_word)
+    settings = rule_of(model, args.threshold)
     sources: Iterator[SoundSource] = (
         recorded_sources(args.recordings, model.sample_rate, raw) if args.recordings
         else iter([microphone_source(model.sample_rate, args.device)]))
@@ -107,21 +119,29 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if failed or reactions.lost else EXIT_OK
 
 
-def _check(args: argparse.Namespace) -> Optional[RawFormat]:
-    """Refuse options that have no effect; return what standard input is, if it is raw."""
-    is_piped = STANDARD_INPUT in args.recordings
-    if args.recordings and args.device is not None:
+def raw_format(args: argparse.Namespace, recordings: Sequence[Path]) -> Optional[RawFormat]:
+    """Return what standard input is, if it is raw; refuse options of a source that is not heard.
+
+    Args:
+        args: `device`, `rate` and `channels`.
+        recordings: that are heard; none: the microphone is.
+    """
+    if recordings and args.device is not None:
         raise DataError("--device chooses a microphone, which is not heard beside recordings; leave one of them out",
                         "no_effect")
-    if args.rate is not None and not is_piped or args.channels is not None and args.rate is None:
+    if args.rate is not None and STANDARD_INPUT not in recordings or args.channels is not None and args.rate is None:
         raise DataError("--rate and --channels describe raw samples from standard input: kws listen - --rate 16000 "
                         "--channels 1", "no_effect")
-    if args.recordings.count(STANDARD_INPUT) > 1:
+    if list(recordings).count(STANDARD_INPUT) > 1:
         raise DataError("standard input can be heard once; found - several times", "no_input")
+    return None if args.rate is None else signed_16_bit(args.rate, args.channels or 1)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse to write over what is heard."""
     if args.output_path is not None and any(path.exists() and args.output_path.exists() and
                                             args.output_path.samefile(path) for path in args.recordings):
         raise DataError(f"{args.output_path}: is the input; expected another file to write", "same_file")
-    return None if args.rate is None else signed_16_bit(args.rate, args.channels or 1)
 
 
 def _reactions(args: argparse.Namespace, sample_rate: int) -> Reactions:

@@ -13,26 +13,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBo
 from kws.config.schema import (Count, CountOrZero, Float, NotNegative, Positive, Probability, Range, Section, Text,
                                validate)
 from kws.config.yaml_files import override_key, read_yaml
-from kws.model.labels import SILENCE, UNKNOWN, normal
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_LONGEST_NAME = 255  # bytes, of a folder's name on every usual file system
+from kws.model.labels import check_word
 
 
 def _refuse_unquoted(value: Any) -> Any:
     if value is None or isinstance(value, (int, float)) and not isinstance(value, bool):
         raise ValueError("expected a word; YAML reads an unquoted null, ~ or number as something else: quote it")
     return value
-
-
-def _check_word(word: str) -> str:
-    """A word is the name of a folder in `data.root`; no other folder may be meant by it."""
-    if word in (UNKNOWN, SILENCE) or word.startswith(("_", ".")) or "/" in word or not word.strip():
-        raise ValueError("expected the name of a word's folder: not empty, no slash, no _ or . at its start")
-    if _CONTROL.search(word) or len(word.encode()) > _LONGEST_NAME:
-        raise ValueError(f"expected the name of a word's folder: no line breaks or other control characters, "
-                         f"at most {_LONGEST_NAME} bytes")
-    return normal(word)
 
 
 def _check_speaker_pattern(pattern: str) -> str:
@@ -45,7 +32,7 @@ def _check_speaker_pattern(pattern: str) -> str:
     return pattern
 
 
-Word = Annotated[StrictStr, BeforeValidator(_refuse_unquoted), AfterValidator(_check_word)]
+Word = Annotated[StrictStr, BeforeValidator(_refuse_unquoted), AfterValidator(check_word)]
 
 
 def _check_ordered(section: BaseModel, *names: str) -> None:

@@ -9,7 +9,8 @@ from typing import Iterator, Mapping, Optional, Sequence
 
 import pandas as pd
 
-from kws.audio.folders import NEGATIVES_FOLDER, NOISE_FOLDER, STREAMS_FOLDER, SUFFIXES, Entry, describe, entries
+from kws.audio.folders import (NEGATIVES_FOLDER, NOISE_FOLDER, STREAMS_FOLDER, SUFFIXES, TAKES_FOLDER, Entry, describe,
+                               entries)
 from kws.data.problems import Problem
 from kws.data.split import TESTING_LIST, VALIDATION_LIST, SplitRule
 from kws.errors import DataError
@@ -18,7 +19,7 @@ from kws.model.labels import SILENCE, LabelSet, normal
 # Where the speaker stands in the path of a clip. Speech Commands: <word>/<speaker>_nohash_<number of the take>.wav
 SPEAKER_PATTERN = "(?P<speaker>[^/]+?)_nohash_[^/]*$"
 NO_WORD = "outside of a word's folder"
-_READ_ELSEWHERE = (VALIDATION_LIST, TESTING_LIST, NEGATIVES_FOLDER, STREAMS_FOLDER)
+_READ_ELSEWHERE = (VALIDATION_LIST, TESTING_LIST, NEGATIVES_FOLDER, STREAMS_FOLDER, TAKES_FOLDER)
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # undecodable bytes of a name arrive as lone surrogates
 _MAX_NAMED = 40  # words that a message lists
 
@@ -47,7 +48,7 @@ def scan(root: Path, labels: LabelSet, speaker_pattern: str = SPEAKER_PATTERN) -
     """List the recordings of a tree with one folder per word, at any depth in it; `kws.audio.folders` says what is one.
 
     The folders `_silence_` and `_unknown_` hold clips of these labels; `_negative_speech_` and `_streams_` belong to
-    training and measuring for running sound.
+    training and measuring for running sound, `_takes_` is what clips were cut from.
 
     Args:
         root: the data folder.

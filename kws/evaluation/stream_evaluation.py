@@ -17,7 +17,8 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-from kws.errors import DataError
+from kws.audio.blocks import recording_blocks
+from kws.errors import AudioError, DataError
 from kws.evaluation.streams import Outcome, Stream, match, poisson_interval, read_streams
 from kws.inference.detector import DetectorSettings, Smoothed
 from kws.inference.listening import StreamModel, detector_of
@@ -203,7 +204,7 @@ def _logits(path: Path, model: StreamModel, bar: tqdm) -> np.ndarray:
     state, skipped = np.zeros((1, model.state_size), dtype=np.float32), model.delay_rows
     found = []
     for block in _blocks(path, model, rows * model.step_samples):
-        logits, state = model.step(block[None], state)
+        (logits,), state = model.step(block[None], state)
         found.append(logits[skipped:])
         skipped = max(skipped - len(logits), 0)
         bar.update(len(block) / model.sample_rate)
@@ -214,14 +215,13 @@ def _blocks(path: Path, model: StreamModel, size: int) -> Iterator[np.ndarray]:
     """Read [size] samples at a time, after the zeros that lead; the last block is filled up with silence."""
     pending = np.zeros(model.lead_samples, dtype=np.float32)
     try:
-        with soundfile.SoundFile(path) as file:
-            for block in file.blocks(size, dtype="float32"):
-                pending = np.concatenate([pending, block])
-                while len(pending) >= size:
-                    yield pending[:size]
-                    pending = pending[size:]
-    except soundfile.LibsndfileError as error:
-        raise DataError(f"{path}: {error.error_string.strip()}", "bad_streams") from None
+        for block in recording_blocks(path, model.sample_rate):
+            pending = np.concatenate([pending, block])
+            whole = len(pending) // size * size
+            yield from pending[:whole].reshape(-1, size)
+            pending = pending[whole:]
+    except AudioError as error:
+        raise DataError(str(error), "bad_streams") from None
     tail = len(pending) + (model.delay_rows + 1) * model.step_samples
     pending = np.pad(pending, (0, -(-tail // model.step_samples) * model.step_samples - len(pending)))
     yield pending

@@ -18,16 +18,16 @@ from kws.model.streaming import StreamingClassifier
 
 
 def write_stream_onnx(model: KwsForAudioClassification, path: Path) -> None:
-    """Write the file for running sound: `samples` [1, R * step], `state` [1, S] -> `logits` [1, R, C], `next_state`.
+    """Write the file for running sound: `samples` [B, R * step], `state` [B, S] -> `logits` [B, R, C], `next_state`.
 
     Raises:
         ModelError: "not_streamable" if the network cannot hear running sound.
     """
     streaming = StreamingClassifier(model).eval()
-    rows = torch.export.Dim("rows", min=1, max=100_000)
-    example = torch.zeros(1, 3 * streaming.step_samples), streaming.initial_state()
+    batch, rows = torch.export.Dim("batch"), torch.export.Dim("rows", min=1, max=100_000)
+    example = torch.zeros(2, 3 * streaming.step_samples), streaming.initial_state(2)
     proto = convert(streaming, example, ["samples", "state"], ["logits", "next_state"],
-                    {"samples": {1: rows * streaming.step_samples}, "state": None})
+                    {"samples": {0: batch, 1: rows * streaming.step_samples}, "state": {0: batch}})
     onnx.helper.set_model_props(proto, {
         "labels": json.dumps(list(labels_of(model))), "sample_rate": str(model.config.sample_rate),
         "step_samples": str(streaming.step_samples), "lead_samples": str(streaming.lead_samples),

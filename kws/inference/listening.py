@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterable, Iterator, Optional
+from typing import Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from kws.errors import ModelError
 from kws.model.labels import LabelSet
 from kws.inference.runtime import open_session
 
-# Rows of logits a call: so many as soon as they are there; several times as many where a long chunk has them, which
-# costs a fifth of it. On one thread each row comes out the same among few and among many, so that the same sound
-# gives the same detections in whatever pieces it comes.
-_ROWS, _MOST_ROWS = 5, 200
+# Rows of logits are computed in blocks of 5, as soon as there is one; several in a call, which costs a fifth of it,
+# where a long chunk has them or several listeners have one. On one thread each row comes out the same among few and
+# among many, so that the same sound gives the same detections in whatever pieces it comes, and whoever else is heard.
+_BLOCK_ROWS = 5
+MOST_BLOCKS = 40  # a call: 4 s of sound, a few milliseconds
 
 
 class StreamModel:
@@ -42,14 +43,15 @@ class StreamModel:
             self.step_samples, self.lead_samples = int(metadata["step_samples"]), int(metadata["lead_samples"])
             self.delay_rows = int(metadata["delay_rows"])
             self.settings = settings_from(json.loads(metadata["detector"]))
+            self.hears_many = not isinstance(self._session.get_inputs()[0].shape[0], int)  # older files: one sound
         except (KeyError, ValueError) as error:
             raise ModelError(f"{path}: its metadata is not that of a model for running sound ({error}); expected a "
                              "file that `kws export` wrote") from None
 
     def step(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Hear the next samples: [1, R * step_samples] float32, [1, S] -> logits [R, C], state [1, S]."""
+        """Hear the next samples of B sounds: [B, R * step_samples] float32, [B, S] -> logits [B, R, C], next state."""
         logits, state = self._session.run(["logits", "next_state"], {"samples": samples, "state": state})
-        return logits[0], state
+        return logits, state
 
 
 def detector_of(model: StreamModel, settings: DetectorSettings) -> Detector:
@@ -94,19 +96,20 @@ class Listener:
         Raises:
             ValueError: for other shapes and types.
         """
-        size, most = _ROWS * self._model.step_samples, _MOST_ROWS * self._model.step_samples
-        pending = np.concatenate([self._pending, _usable(samples)])
-        whole = len(pending) // size * size
-        self._pending = pending[whole:].copy()  # not a view that would keep all of a long chunk
+        self.add(samples)
         detections = []
-        for start in range(0, whole, most):
-            logits, self._state = self._model.step(pending[None, start:min(start + most, whole)], self._state)
-            skipped = min(self._skip, len(logits))
-            self._skip -= skipped
-            detections += self._detector.feed(logits[skipped:])
-        if self._starts_at:
-            detections = [_later(detection, self._starts_at) for detection in detections]
+        while blocks := min(self.blocks, MOST_BLOCKS):
+            detections += step_together(self._model, [self], blocks)[0]
         return detections
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take samples as `feed` does, for `step_together` to hear."""
+        self._pending = np.concatenate([self._pending, _usable(samples)])
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of rows the samples that were added make, and nobody heard yet."""
+        return len(self._pending) // (_BLOCK_ROWS * self._model.step_samples)
 
     def best(self) -> tuple[str, float]:
         """Return the keyword that the last steps came closest to, and its confidence then."""
@@ -114,8 +117,43 @@ class Listener:
 
     def finish(self) -> list[Detection]:
         """End the sound: let silence follow until all of it was heard; return what that completes."""
-        size = _ROWS * self._model.step_samples
-        return self.feed(np.zeros(self._model.delay_rows * self._model.step_samples + size, dtype=np.float32))
+        return self.feed(self.closing_silence())
+
+    def closing_silence(self) -> np.ndarray:
+        """Make the samples that have to follow a sound until all of it was heard."""
+        return np.zeros((self._model.delay_rows + _BLOCK_ROWS) * self._model.step_samples, dtype=np.float32)
+
+    def _take(self, blocks: int) -> np.ndarray:
+        """Take the samples of so many blocks out of what was added."""
+        size = blocks * _BLOCK_ROWS * self._model.step_samples
+        taken, self._pending = self._pending[:size], self._pending[size:]
+        if not self.blocks:
+            self._pending = self._pending.copy()  # not a view that would keep all of a long chunk
+        return taken
+
+    def _decide(self, logits: np.ndarray) -> list[Detection]:
+        """Read the next rows of logits, [R, C]."""
+        skipped = min(self._skip, len(logits))
+        self._skip -= skipped
+        detections = self._detector.feed(logits[skipped:])
+        return [_later(detection, self._starts_at) for detection in detections] if self._starts_at else detections
+
+
+def step_together(model: StreamModel, listeners: Sequence[Listener], blocks: int) -> list[list[Detection]]:
+    """Hear the next blocks of each of some listeners, of one model, in one call.
+
+    Args:
+        model: theirs.
+        listeners: B, each with so many blocks at least.
+        blocks: of each.
+    Returns:
+        what that completes, for each listener.
+    """
+    samples = np.stack([listener._take(blocks) for listener in listeners])
+    logits, states = model.step(samples, np.concatenate([listener._state for listener in listeners]))
+    for row, listener in enumerate(listeners):
+        listener._state = states[row:row + 1].copy()  # not a view that would keep those of all
+    return [listener._decide(rows) for listener, rows in zip(listeners, logits)]
 
 
 def listen(model: StreamModel, chunks: Iterable[np.ndarray],
@@ -145,4 +183,7 @@ def _usable(samples: np.ndarray) -> np.ndarray:
                          "float in -1..1 or int16")
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / 32768
-    return np.clip(np.nan_to_num(samples.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
+    samples = samples.astype(np.float32)
+    if not np.isfinite(samples).all():
+        samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    return samples.clip(-1.0, 1.0)

@@ -1,17 +1,34 @@
 """The labels of a model and their order. This module is the only place that fixes the order."""
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Collection, Iterator, Mapping, Sequence
 
 UNKNOWN = "_unknown_"
 SILENCE = "_silence_"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST_NAME = 255  # bytes, of a folder's name on every usual file system
 
 
 def normal(name: str) -> str:
     """Return the one form (NFC) in which words are compared: systems write the same `ö` as one character or as two."""
     return unicodedata.normalize("NFC", name)
+
+
+def check_word(word: str) -> str:
+    """Return a word in its normal form, if it can be the name of a folder of recordings and means no other folder.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if word.startswith(("_", ".")) or "/" in word or not word.strip():
+        raise ValueError("expected the name of a word's folder: not empty, no slash, no _ or . at its start")
+    if _CONTROL.search(word) or len(word.encode()) > _LONGEST_NAME:
+        raise ValueError(f"expected the name of a word's folder: no line breaks or other control characters, "
+                         f"at most {_LONGEST_NAME} bytes")
+    return normal(word)
 
 
 @dataclass(frozen=True)

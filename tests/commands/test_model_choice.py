@@ -26,7 +26,7 @@ def test_without_a_trained_model_the_shipped_one_answers_and_is_named(shipped, c
         spotter = KeywordSpotter(cli.chosen_model(None))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage() == "models/kws: not trained yet; using the shipped model, which knows yes no"
+    assert record.getMessage() == "models/kws: no such folder; the shipped model is used, which recognises yes no"
     clip = np.random.default_rng(0).uniform(-1, 1, 16000).astype(np.float32)
     assert spotter(clip) == KeywordSpotter(shipped)(clip)
 

@@ -75,7 +75,7 @@ def test_few_rows_a_call_are_the_same_as_many(shipped: StreamModel, sound: np.nd
     for rows in (5, 10, 45, 200):
         state, found, size = np.zeros((1, shipped.state_size), np.float32), [], rows * shipped.step_samples
         for start in range(0, 200 * shipped.step_samples, size):
-            logits, state = shipped.step(sound[None, start:min(start + size, 200 * shipped.step_samples)], state)
+            (logits,), state = shipped.step(sound[None, start:min(start + size, 200 * shipped.step_samples)], state)
             found.append(logits)
         outputs.append(np.concatenate(found))
     assert all(np.array_equal(found, outputs[0]) for found in outputs)

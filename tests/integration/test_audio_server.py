@@ -1,9 +1,10 @@
-"""`kws listen` on a real path of sound: a sound server whose loudspeaker is the microphone, as PortAudio sees it."""
+"""Commands on a real path of sound: a sound server whose loudspeaker is the microphone, as PortAudio sees it."""
 from __future__ import annotations
 
 import glob
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED
 
 pytestmark = pytest.mark.services
 
@@ -185,3 +186,89 @@ def test_a_machine_without_a_microphone_is_told_in_one_line(server):
     done = subprocess.run([sys.executable, "-m", "kws", "listen", "--device", "room"], env=server.environment,
                           text=True, capture_output=True, timeout=SECONDS, cwd=server.folder)
     assert done.returncode == EXIT_BAD_INPUT and done.stderr.count("\n") == 1 and "cannot be opened" in done.stderr
+
+
+class Recording:
+    """A running `kws record` of "word" by anna, on a terminal of its own."""
+
+    def __init__(self, server: SoundServer, *arguments: str) -> None:
+        self.terminal, theirs = pty.openpty()
+        command = [sys.executable, "-m", "kws", "record", "word", "--speaker", "anna", *arguments]
+        self.process = subprocess.Popen(command, env=server.environment, cwd=server.folder, stdin=theirs, stdout=theirs,
+                                        stderr=theirs)
+        os.close(theirs)
+        self.shown = ""
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+        self.wait_for("say: word 1/")
+        self.folder = server.folder / "my-recordings"
+
+    def _read(self) -> None:
+        try:
+            while piece := os.read(self.terminal, 1000):
+                self.shown += piece.decode()
+        except OSError:  # the other end is closed
+            pass
+
+    def press(self, key: str) -> None:
+        os.write(self.terminal, key.encode())
+
+    def wait_for(self, text: str) -> None:
+        wait_for(lambda: text in self.shown, f"{text} in {self.shown}")
+
+    def clips(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "word").glob("*"))
+
+    def end(self) -> int:
+        self.process.wait(SECONDS)
+        self.thread.join()
+        os.close(self.terminal)
+        return self.process.returncode
+
+
+def test_takes_are_recorded_from_a_microphone(server, recording):
+    recorder = Recording(server, "--takes", "4")
+    server.play(recording)
+    assert recorder.end() == EXIT_OK, recorder.shown
+    assert recorder.clips() == [f"anna_nohash_{number}.wav" for number in range(4)]
+    for name in recorder.clips():
+        samples, rate = soundfile.read(recorder.folder / "word" / name)
+        whole, _ = soundfile.read(recorder.folder / "_takes_/word" / name)
+        assert rate == 16000 and 0.9 < len(samples) / rate <= 1.0 and len(whole) >= len(samples)
+        loud = np.flatnonzero(np.abs(samples) > 0.05) / rate
+        assert 0.1 < loud[0] < loud[-1] < 0.95, "the word is whole, and in the middle"
+
+
+def test_keys_play_and_remove_takes_and_stop(server, recording):
+    recorder = Recording(server, "--takes", "9")
+    server.play(recording)
+    recorder.wait_for("say: word 6/9")
+    recorder.press("p")
+    time.sleep(3)
+    recorder.wait_for("say: word 6/9")
+    assert "cannot be played" not in recorder.shown
+    assert len(recorder.clips()) == 5, "what is played is not recorded"
+    recorder.press("r")
+    recorder.wait_for("removed: my-recordings/word/anna_nohash_4.wav")
+    assert len(recorder.clips()) == 4 == len(list((recorder.folder / "_takes_/word").iterdir()))
+    recorder.press("q")
+    assert recorder.end() == EXIT_SOME_FAILED and "4 takes kept, 0 refused, 5 missing" in recorder.shown
+
+
+def test_an_interrupted_recording_leaves_whole_takes_and_the_terminal_as_it_was(server, recording):
+    recorder = Recording(server)
+    before = subprocess.check_output(["stty", "-g"], stdin=recorder.terminal)
+    server.play(recording)
+    recorder.process.send_signal(signal.SIGTERM)
+    recorder.process.wait(SECONDS)
+    after = subprocess.check_output(["stty", "-g"], stdin=recorder.terminal)
+    assert recorder.end() == EXIT_INTERRUPTED and before != after
+    assert all(len(soundfile.read(path)[0]) > 4000 for path in recorder.folder.rglob("anna*"))
+    assert not [path for path in recorder.folder.rglob(".*")]
+
+
+def test_a_silent_microphone_is_told(server):
+    recorder = Recording(server)
+    recorder.wait_for("Is the microphone switched off?")
+    recorder.process.kill()
+    recorder.end()

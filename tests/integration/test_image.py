@@ -1,7 +1,9 @@
 """The image of docker/Dockerfile, built around a tiny model and run by a real Docker engine."""
+import asyncio
 import csv
 import os
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -9,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import soundfile
+import yaml
 from onnx import helper
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
 
 import kws
 from kws.__main__ import main
@@ -212,7 +218,7 @@ def untrained(engine, context, tmp_path):
 
 def test_where_nothing_was_trained_the_shipped_model_answers(untrained, clips, results):
     done = docker(*locked_down(untrained, clips, results, "--input_path", "/in/good"))
-    assert "models/kws: not trained yet; using the shipped model" in done.stderr and "13 rows, 0 errors" in done.stdout
+    assert "models/kws: no such folder; the shipped model is used" in done.stderr and "13 rows, 0 errors" in done.stdout
     assert {"yes", "no", "up", "down", "left", "right", "stop", "go"} < set(rows_of(results / "preds.csv")[0])
     assert contents(untrained, "-path", "*/models/*") == set()
 
@@ -231,3 +237,31 @@ def test_the_image_is_small_and_nobody_in_it_is_root(image):
 def test_the_image_explains_itself(image, arguments):
     shown = docker("run", "--rm", "--network", "none", image, *arguments).stdout
     assert all(text in shown for text in ("usage: kws predict", "--input_path", "exit code: 0"))
+
+
+def test_the_image_serves_home_assistant(untrained):
+    """Locked down further than docker/home-assistant.yaml does it; the model of `untrained` is the shipped one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve = yaml.safe_load((ROOT / "docker/home-assistant.yaml").read_text())["services"]["kws"]["entrypoint"]
+    container = docker("run", "--detach", "--network", "host", "--read-only", "--cap-drop", "ALL", "--entrypoint",
+                       serve[0], untrained, *serve[1:-1], f"tcp://127.0.0.1:{port}", "-v").stdout.strip()
+    sound = soundfile.read(ROOT / "docs/samples/stop.flac", dtype="int16")[0]
+
+    async def speak():
+        async with AsyncTcpClient("127.0.0.1", port, read_timeout=30) as client:
+            for event in (AudioStart(16000, 2, 1), AudioChunk(16000, 2, 1, sound.tobytes()), AudioStop()):
+                await client.write_event(event.event())
+            return await client.read_event()
+
+    try:
+        deadline = time.monotonic() + 60
+        while "serving" not in docker("logs", container).stdout and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert asyncio.run(speak()).data["name"] == "stop"
+        docker("stop", "--time", "60", container)
+        assert docker("inspect", "-f", "{{.State.ExitCode}}", container).stdout.strip() == str(EXIT_INTERRUPTED)
+        assert ": stop, " in docker("logs", container).stderr
+    finally:
+        docker("rm", "--force", container)

@@ -1,0 +1,93 @@
+"""Spot words in a browser: a page with the model in it, for microphone and recordings.
+
+  kws demo                              then open the address that it prints
+  kws demo --model models/kws
+  kws demo --write site                 the page as a folder, for any static host
+
+Nothing is sent anywhere: the model runs in the page. Browsers give a microphone to pages of this computer and of
+https:// only, so another device needs the folder on such a host. The first start fetches ONNX Runtime for browsers with
+npm; after that no network is needed.
+"""
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from kws.commands.cli import EXIT_OK, logger
+from kws.errors import DataError
+from kws.files.atomic import atomic_folder
+from kws.model.folder import SHIPPED
+from kws.web.site import write_site
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--model", type=Path, default=SHIPPED,
+                        help="exported model folder with a stream.onnx (default: the shipped one)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8000, help="default: 8000; 0: any that is free")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write the page to a new folder instead")
+
+
+def port(text: str) -> int:
+    """Read a port from the command line; argparse puts the name of this function into its message."""
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 65535")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C, or write it."""
+    if args.write is not None:
+        if args.write.exists():
+            raise DataError(f"{args.write}: exists; expected a new folder", "exists")
+        with atomic_folder(args.write) as folder:
+            write_site(args.model, folder)
+        print(f"{args.write}: open its index.html by a web server, not as a file")
+        return EXIT_OK
+    with tempfile.TemporaryDirectory() as name:
+        write_site(args.model, Path(name))
+        serve(Path(name), args.host, args.port)
+    return EXIT_OK
+
+
+def serve(folder: Path, host: str, port: int) -> None:
+    """Offer a folder by HTTP until Ctrl-C; raises DataError if the port cannot be had."""
+    try:
+        server = Server((host, port), partial(Handler, directory=str(folder)))
+    except OSError as error:
+        raise DataError(f"{host}:{port}: cannot be listened at ({error.strerror}); --port 0 takes any that is free",
+                        "no_port") from None
+    with server:
+        print(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
+class Server(ThreadingHTTPServer):
+    """Answers many browsers at once."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet of a browser that leaves in the middle of a file."""
+        logger.debug("%s", client_address, exc_info=True)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Files, with what browsers need to know of them."""
+
+    # Whatever the system's table says of them.
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript", ".mjs": "text/javascript",
+                      ".wasm": "application/wasm", ".onnx": "application/octet-stream", ".svg": "image/svg+xml"}
+
+    def end_headers(self) -> None:
+        """Add that files of another run of this server count no longer, and that workers reach no other host."""
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("Content-Security-Policy", "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+                         "base-uri 'none'; form-action 'none'")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of each request."""

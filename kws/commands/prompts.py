@@ -1,0 +1,120 @@
+"""What whoever records takes sees, hears and types."""
+from __future__ import annotations
+
+import math
+import sys
+import time
+
+import numpy as np
+
+from kws.audio.recording.keyboard import Keyboard
+from kws.audio.recording.loudspeaker import play
+from kws.audio.recording.quality import clip_of
+from kws.audio.recording.recorder import Recorder
+from kws.audio.recording.takes import Take, TakeFinder
+from kws.commands.cli import logger
+from kws.errors import DataError
+from kws.inference.meter import LevelBar
+
+_ROOM_SECONDS = 1.0  # of sound, after which the room's level is known
+_PATIENCE_SECONDS = 10.0  # without a take, until it is asked whether something is wrong
+_LOUD_ROOM_DB = -45.0  # dBFS
+_MUTE_DB = -75.0  # likewise: no microphone is so quiet
+_AFTER_KEYS_SECONDS = 0.3  # of sound that is not listened to: keys can be heard
+_KEYS = "p play, r again, q stop"
+
+
+class Prompts:
+    """Tells what became of each take. Of a microphone's also prompts, checks levels and answers keys.
+
+    Args:
+        recorder: of the takes.
+        name: of the source.
+        is_live: whether somebody speaks just now.
+        bar: shows the level.
+        keyboard: of whoever speaks.
+    """
+
+    def __init__(self, recorder: Recorder, name: str, is_live: bool, bar: LevelBar, keyboard: Keyboard) -> None:
+        self._recorder, self._name, self._is_live, self._bar, self._keyboard = recorder, name, is_live, bar, keyboard
+        self._asked = ""  # the last prompt
+        self._heard = 0.0  # seconds
+        self._waited = 0.0  # seconds since the last take, or since that it is missing was told
+        self._deaf = 0  # samples to come that are not listened to
+
+    def listened(self, block: np.ndarray) -> np.ndarray:
+        """Return what of the next sound, [T], may hold takes: not what was played, nor the keys."""
+        left_out = min(self._deaf, len(block))
+        self._deaf -= left_out
+        return block[left_out:]
+
+    def show(self, block: np.ndarray, finder: TakeFinder) -> None:
+        """Show the level of the next sound, [T], and say what is to be said."""
+        seconds = len(block) / finder.sample_rate
+        before, self._heard, self._waited = self._heard, self._heard + seconds, self._waited + seconds
+        if not self._is_live:
+            self._bar.draw(block, f"{self._name}: {self._recorder.prompt}, {self._heard:.0f} s", "")
+            return
+        if before < _ROOM_SECONDS <= self._heard:
+            self._tell_room(finder.floor_db)
+        if self._waited >= _PATIENCE_SECONDS:
+            self._waited = 0.0
+            self._warn(f"heard no word for {_PATIENCE_SECONDS:.0f} s; the level is {finder.floor_db:.0f} dBFS"
+                       + (". Is the microphone switched off?" if finder.floor_db < _MUTE_DB else ""))
+        if self._heard < _ROOM_SECONDS:
+            self._bar.draw(block, "quiet, please", "")
+            return
+        prompt = f"say: {self._recorder.prompt}"
+        if not self._bar.is_shown and prompt != self._asked:
+            self._print(prompt)
+        self._asked = prompt
+        self._bar.draw(block, prompt, _KEYS if self._keyboard.is_there else "")
+
+    def kept(self, prompt: str, take: Take) -> None:
+        """Tell that a take was kept."""
+        self._waited = 0.0
+        self._bar.clear()
+        kept = self._recorder.kept[-1]
+        print(f"{prompt:<16} {take.seconds:5.2f} s {kept.level_db:5.0f} dBFS  {kept.path}", flush=True)
+
+    def refused(self, take: Take, fault: str) -> None:
+        """Tell that a take was refused, and why."""
+        self._waited, self._asked = 0.0, ""
+        at = "" if self._is_live else f", at {take.at_seconds + take.start / take.sample_rate:.1f} s"
+        self._warn(f"not kept{at}: {fault}")
+
+    def answer(self, keys: str) -> bool:
+        """Do what the keys that were pressed ask for; return whether to go on."""
+        if "q" in keys:
+            return False
+        if "r" in keys and (dropped := self._recorder.drop()):
+            self._print(f"removed: {dropped.path}")
+        if "p" in keys and self._recorder.kept:
+            began = time.monotonic()
+            self._play(self._recorder.kept[-1].take)
+            self._leave_out(time.monotonic() - began)
+        if keys:
+            self._leave_out(_AFTER_KEYS_SECONDS)
+        return True
+
+    def _leave_out(self, seconds: float) -> None:
+        self._deaf += math.ceil(seconds * self._recorder.folder.sample_rate)
+
+    def _play(self, take: Take) -> None:
+        try:
+            play(clip_of(take, self._recorder.window_seconds), take.sample_rate)
+        except DataError as error:
+            self._warn(str(error))
+
+    def _tell_room(self, floor_db: float) -> None:
+        self._print(f"{self._name}: the room is at {floor_db:.0f} dBFS")
+        if floor_db > _LOUD_ROOM_DB:
+            self._warn("the room is loud; find a quieter place, or go nearer to the microphone")
+
+    def _print(self, line: str) -> None:
+        """Print what a program that reads our output does not need."""
+        self._bar.clear()
+        print(line, file=sys.stderr, flush=True)
+
+    def _warn(self, line: str) -> None:
+        logger.warning("%s: %s", self._name, line)

@@ -1,0 +1,186 @@
+"""Record your own words for training: prompts, cuts to the word, refuses bad takes.
+
+  kws record lights --takes 10 --speaker anna          from the microphone, into my-recordings/lights/
+  kws record lights fan --speaker anna                 several words in turn
+  kws record --list-devices                            then: kws record lights --device usb
+  kws record lights long.flac recordings/              each sound between pauses is a take
+  arecord -f S16_LE -r 16000 -c 1 | kws record lights -
+
+An argument with a slash, the suffix of a recording, or - is a recording; all others are words. Takes that are clipped,
+too quiet, cut off or longer than the window are refused, and asked for again. Nothing is replaced: numbers go on.
+
+exit code: 0 all takes were recorded, 3 some were refused or are missing, 2 nothing could be done, 130 interrupted
+"""
+from __future__ import annotations
+
+import argparse
+import getpass
+import logging
+import sys
+from pathlib import Path
+from typing import Iterator
+
+from kws.audio.decode import AUDIO_SUFFIXES
+from kws.audio.microphone import Gap, list_microphones
+from kws.audio.recording.files import TakeFolder, checked_speaker
+from kws.audio.recording.keyboard import Keyboard
+from kws.audio.recording.recorder import Recorder
+from kws.audio.recording.takes import Take, TakeFinder
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED, logger
+from kws.commands.listen import channels, rate, raw_format
+from kws.commands.prompts import Prompts
+from kws.errors import AudioError, DataError
+from kws.inference.meter import LevelBar
+from kws.inference.sources import STANDARD_INPUT, SoundSource, microphone_source, recorded_sources
+from kws.model.labels import check_word
+
+SAMPLE_RATE = 16000
+TAKES = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("words", nargs="*", metavar="WORD",
+                        help="what is said; or INPUT: a recording, a folder of them with a slash, or - for standard "
+                        "input (default: the microphone)")
+    parser.add_argument("--takes", type=takes, metavar="N",
+                        help=f"of each word (default: {TAKES}; all that there are in recordings)")
+    parser.add_argument("--speaker", metavar="NAME", help="who speaks (default: your login name)")
+    parser.add_argument("--output_path", type=Path, default=Path("my-recordings"), metavar="DIR",
+                        help="data folder, which is added to (default: my-recordings)")
+    parser.add_argument("--window", type=window, default=1.0, metavar="SECONDS",
+                        help="that a word has to fit in, 0.3 to 1.5 (default: 1.0)")
+    parser.add_argument("--device", metavar="NAME",
+                        help="microphone: a part of its name, or its index (default: the system's)")
+    parser.add_argument("--list-devices", action="store_true", help="list the microphones and end")
+    parser.add_argument("--rate", type=rate, metavar="HZ",
+                        help="standard input is raw samples of this rate, signed 16 bit, little endian")
+    parser.add_argument("--channels", type=channels, metavar="N", help="of raw samples (default: 1)")
+
+
+def takes(text: str) -> int:
+    """Read a number of takes from the command line; argparse puts the name of this function into its message."""
+    value = int(text)
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 to 1,000")
+    return value
+
+
+def window(text: str) -> float:
+    """Read a length of time, likewise."""
+    value = float(text)
+    if not 0.3 <= value <= 1.5:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0.3 to 1.5 seconds")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record, and tell what was kept."""
+    if args.list_devices:
+        print("\n".join(list_microphones()) or "no microphone")
+        return EXIT_OK
+    recordings = [Path(text) for text in args.words if _is_recording(text)]
+    words = [_word(text) for text in args.words if not _is_recording(text)]
+    raw = raw_format(args, recordings)
+    _check(words, recordings)
+    speaker = checked_speaker(args.speaker) if args.speaker is not None else _login_name()
+    wanted = args.takes or (None if recordings else TAKES)
+    folder = TakeFolder(args.output_path, speaker, SAMPLE_RATE)
+    with folder.alone():
+        sources: Iterator[SoundSource] = (recorded_sources(recordings, SAMPLE_RATE, raw) if recordings
+                                          else iter([microphone_source(SAMPLE_RATE, args.device)]))
+        recorder = Recorder(words, wanted, folder, args.window)
+        failed = _record(recorder, sources, is_live=not recordings)
+    return _report(recorder, failed)
+
+
+def _is_recording(text: str) -> bool:
+    return text == str(STANDARD_INPUT) or "/" in text or Path(text).suffix.lower() in AUDIO_SUFFIXES
+
+
+def _word(text: str) -> str:
+    try:
+        return check_word(text)
+    except ValueError as error:
+        raise DataError(f"{text!r}: {error}", "bad_word") from None
+
+
+def _check(words: list[str], recordings: list[Path]) -> None:
+    """Refuse what cannot be recorded."""
+    if not words:
+        raise DataError("no word to record; expected for example: kws record lights --takes 10 --speaker anna",
+                        "no_word")
+    if repeated := {word for word in words if words.count(word) > 1}:
+        raise DataError(f"{', '.join(sorted(repeated))}: named twice; --takes says how often a word is said",
+                        "repeated_word")
+    for path in recordings:
+        if path != STANDARD_INPUT and not path.exists():
+            raise DataError(f"{path}: no such file or folder; expected a recording. A word has no slash and no suffix "
+                            "of a recording", "not_found")
+    if recordings and len(words) > 1:
+        raise DataError(f"{', '.join(words)}: nobody knows which of them is said where in a recording; expected one "
+                        "word for each call", "several_words")
+
+
+def _login_name() -> str:
+    try:
+        return checked_speaker(getpass.getuser())
+    except (DataError, KeyError, OSError, ImportError):  # a container's user may have no name
+        return "me"
+
+
+def _report(recorder: Recorder, failed: bool) -> int:
+    """Say how many takes there are; return the exit code."""
+    missing = 0 if recorder.wanted is None else recorder.wanted * len(recorder.words) - len(recorder.kept)
+    logger.log(logging.WARNING if missing or recorder.refused else logging.INFO, "%d takes kept, %d refused%s",
+               len(recorder.kept), recorder.refused, f", {missing} missing" if missing else "")
+    if not recorder.kept and not recorder.refused and not failed:
+        raise DataError("no take was found; a take is sound between two pauses of half a second", "no_takes")
+    if not recorder.kept:
+        return EXIT_BAD_INPUT
+    return EXIT_SOME_FAILED if failed or missing or recorder.wanted is None and recorder.refused else EXIT_OK
+
+
+def _record(recorder: Recorder, sources: Iterator[SoundSource], is_live: bool) -> bool:
+    """Hear sources until all takes are there; return whether some could not be used."""
+    failed, bar = False, LevelBar(sys.stderr)
+    for handler in logger.handlers:
+        handler.addFilter(bar)
+    with Keyboard(sys.stdin if is_live and bar.is_shown else None) as keyboard:
+        for source in sources:
+            try:
+                if not _hear(recorder, source, Prompts(recorder, source.name, is_live, bar, keyboard), keyboard):
+                    break
+            except AudioError as error:
+                failed = True
+                logger.error("%s", error)
+            finally:
+                bar.clear()
+    return failed
+
+
+def _hear(recorder: Recorder, source: SoundSource, prompts: Prompts, keyboard: Keyboard) -> bool:
+    """Hear a source to its end; return False where no more is wanted."""
+    finder = TakeFinder(SAMPLE_RATE)
+
+    def judge(takes: list[Take]) -> bool:
+        for take in takes:
+            prompt = recorder.prompt
+            if fault := recorder.add(take):
+                prompts.refused(take, fault)
+            else:
+                prompts.kept(prompt, take)
+            if recorder.is_complete:
+                return False
+        return True
+
+    for block in source.blocks():
+        if isinstance(block, Gap):
+            found = finder.finish()
+        else:
+            found = finder.feed(prompts.listened(block))
+            prompts.show(block, finder)
+        keys = keyboard.pressed()
+        if not judge(found + finder.finish() if keys else found) or not prompts.answer(keys):
+            return False
+    return judge(finder.finish())

@@ -1,0 +1,129 @@
+/** Takes of a word, recorded from what the page hears: prompt, level check, hear again, delete, save. */
+import { wave, zip } from "./archive.js";
+import { save } from "./heard.js";
+import { joined } from "./listener.js";
+import { cutTake } from "./take.js";
+
+const COUNT = 10;
+const PROMPT = 1000; // milliseconds to read it, or to have it read, before the recording
+const SECONDS = 2; // in which the word is said
+
+export class Takes {
+  /**
+   * @param {HTMLElement} panel
+   * @param {() => Promise<boolean>} listen opens the microphone
+   */
+  constructor(panel, listen) {
+    const [form, list, prompt, now, record, all] = ["form", "ul", "#prompt", "#now", "#takes-record", "#takes-save"]
+      .map((part) => panel.querySelector(part));
+    Object.assign(this, { form, list, prompt, now, record, all, listen });
+    this.takes = [];
+    this.numbers = {}; // of the next take, by word and speaker: none is given twice
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (this.isRecording) this.stop();
+      else this.recordTakes();
+    });
+    all.addEventListener("click", () => this.save());
+  }
+
+  /** @param {number} rate of the samples that will be heard, in Hz */
+  use(rate) {
+    this.rate = rate;
+    this.record.disabled = false;
+  }
+
+  /** @param {Float32Array} samples that the page heard just now */
+  hear(samples) {
+    if (!this.done) return;
+    this.collected = joined(this.collected, samples);
+    if (this.collected.length >= SECONDS * this.rate) this.finish(this.collected);
+  }
+
+  /** Throw away what is being recorded: sound was lost in it. */
+  lose() {
+    this.collected = new Float32Array(0);
+  }
+
+  stop() {
+    this.isRecording = false;
+    this.finish(null);
+  }
+
+  async recordTakes() {
+    const word = this.form.word.value.normalize("NFC");
+    const speaker = this.form.speaker.value;
+    const kept = () => this.takes.filter((take) => take.word === word && take.speaker === speaker).length;
+    if (!await this.listen()) return;
+    this.isRecording = true;
+    this.record.textContent = "Stop recording";
+    for (let note = ""; this.isRecording && kept() < COUNT;) {
+      this.prompt.textContent = `${note}Say “${word}”, ${kept() + 1} of ${COUNT}.`;
+      await new Promise((resolve) => { setTimeout(resolve, PROMPT); });
+      const sound = this.isRecording && await this.collect();
+      if (!sound) break;
+      const { samples, level, fault } = cutTake(sound, this.rate);
+      note = fault ? `${fault} ` : "";
+      if (!fault) this.add({ word, speaker, samples, level });
+    }
+    this.prompt.textContent = kept() < COUNT ? "Stopped." : `${COUNT} takes of “${word}” are recorded.`;
+    this.record.textContent = "Record ten takes";
+    this.isRecording = false;
+  }
+
+  /** @returns {Promise<Float32Array | null>} the next seconds that are heard; null if the listening ends */
+  collect() {
+    this.collected = new Float32Array(0);
+    this.now.hidden = false;
+    return new Promise((resolve) => { this.done = resolve; });
+  }
+
+  finish(sound) {
+    this.now.hidden = true;
+    this.done?.(sound);
+    this.done = null;
+  }
+
+  add(take) {
+    const key = `${take.word}/${take.speaker}`;
+    take.name = `${key}_nohash_${this.numbers[key] ?? 0}.wav`;
+    this.numbers[key] = (this.numbers[key] ?? 0) + 1;
+    this.takes.push(take);
+    const item = document.createElement("li");
+    const text = document.createElement("span");
+    text.textContent = `${take.name}, ${Math.round(take.level)} dB`;
+    const play = button("Hear", take.name, () => hearAgain(take.samples, this.rate));
+    const remove = button("Delete", take.name, () => {
+      this.takes.splice(this.takes.indexOf(take), 1);
+      item.remove();
+      this.all.disabled = !this.takes.length;
+      this.record.focus(); // the button that had it is gone
+    });
+    item.append(text, play, remove);
+    this.list.append(item);
+    this.all.disabled = false;
+  }
+
+  save() {
+    const files = this.takes.map(({ name, samples }) => ({ name, content: wave(samples, this.rate) }));
+    save("takes.zip", zip(files, new Date()), "application/zip");
+  }
+}
+
+function button(text, name, onClick) {
+  const made = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+  made.setAttribute("aria-label", `${text} ${name}`);
+  made.addEventListener("click", onClick);
+  return made;
+}
+
+/** @param {Float32Array} samples @param {number} rate in Hz */
+function hearAgain(samples, rate) {
+  const context = new AudioContext();
+  const buffer = new AudioBuffer({ length: samples.length, sampleRate: rate });
+  buffer.copyToChannel(samples, 0);
+  const source = new AudioBufferSourceNode(context, { buffer });
+  source.connect(context.destination);
+  source.onended = () => context.close();
+  source.start();
+}

@@ -1,0 +1,425 @@
+"""The page in a real browser: it hears what `kws listen` hears, and says in words what it cannot use."""
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import wave
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+import soundfile
+import soxr
+from picture_page import Page, browser, find_browser
+
+from kws.data.layout import scan
+from kws.inference.listening import StreamModel, listen_to
+from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.model.labels import LabelSet
+
+pytestmark = pytest.mark.services
+
+SAMPLES = Path("docs/samples")
+HOP = 0.02
+READY = "document.querySelector('#recording')?.disabled === false"
+MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Where `kws demo` offers the page."""
+    with served() as address:
+        yield address
+
+
+@contextmanager
+def served(*options: str) -> Iterator[str]:
+    if find_browser() is None:
+        pytest.skip("no browser; Debian's package chromium is one")
+    if shutil.which("npm") is None:
+        pytest.skip("no npm; Debian's package npm is one")
+    process = subprocess.Popen([sys.executable, "-m", "kws", "demo", "--port", "0", *options], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        errors = process.communicate()[1]
+        assert "is there a network?" in errors, errors
+        pytest.skip(errors)
+    try:
+        yield line.split()[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def opened(address: str) -> Iterator[Page]:
+    """A browser without a microphone, and the page in it."""
+    with browser() as page:
+        yield page
+
+
+@pytest.fixture
+def page(opened: Page, address: str) -> Page:
+    """The page, as if just opened; what the browser complained of is an error."""
+    return ready(opened, address)
+
+
+def ready(page: Page, address: str) -> Page:
+    page.open("about:blank")
+    page.open(address)
+    page.wait_for(READY)
+    page.complaints.clear()
+    return page
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Words with pauses, after a silence in which a microphone may be opened: 10 s, 16 kHz."""
+    pieces = [np.zeros(12000)]
+    for name in ("five-words", "stop", "yes", "left"):
+        pieces += [soundfile.read(SAMPLES / f"{name}.flac")[0], np.zeros(4800)]
+    path = tmp_path_factory.mktemp("spoken") / "words.wav"
+    soundfile.write(path, np.concatenate([*pieces, np.zeros(8000)]), 16000)
+    return path
+
+
+def expected(path: Path) -> list[dict[str, Any]]:
+    """What `kws listen` hears."""
+    return [found.as_record() for found in listen_to(StreamModel(SHIPPED / STREAM_FILE), path)]
+
+
+def heard(page: Page, recording: Path) -> list[dict[str, Any]]:
+    """What the page hears in a recording."""
+    page.evaluate("document.querySelector('#clear').click(); document.querySelector('#status').textContent = ''")
+    page.choose_files("#recording", recording)
+    page.wait_for(f"document.querySelector('#status').textContent.startsWith({json.dumps(recording.name)}) && "
+                  "document.querySelector('#status').textContent.includes(' heard in ')")
+    return saved(page)
+
+
+def saved(page: Page) -> list[dict[str, Any]]:
+    """The list that the page offers as a file; [] where it offers none."""
+    if page.evaluate("document.querySelector('#save').disabled"):
+        return []
+    return [json.loads(line) for line in download(page, "save", "heard.jsonl").read_text("utf-8").splitlines()]
+
+
+def download(page: Page, button: str, name: str) -> Path:
+    folder = Path(page.profile) / "downloads"
+    shutil.rmtree(folder, ignore_errors=True)
+    page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    page.evaluate(f"document.querySelector('#{button}').click()")
+    end = time.monotonic() + 30
+    while not (folder / name).exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return folder / name
+
+
+def alert(page: Page) -> str:
+    return str(page.wait_for("document.querySelector('#alert').textContent"))
+
+
+@pytest.mark.parametrize("rate, channels, kind", [(16000, 1, "wav"), (44100, 2, "flac"), (8000, 1, "wav"),
+                                                  (48000, 2, "ogg")])
+def test_a_recording_gives_what_listen_gives(page, spoken, tmp_path, rate, channels, kind):
+    samples = soxr.resample(soundfile.read(spoken)[0], 16000, rate)
+    path = tmp_path / f"words.{kind}"
+    soundfile.write(path, samples[:, None].repeat(channels, axis=1), rate)
+    found, wanted = heard(page, path), expected(path)
+    assert [item["word"] for item in found] == [item["word"] for item in wanted] and len(wanted) >= 4
+    exact = rate == 16000
+    for mine, theirs in zip(found, wanted):
+        assert mine.pop("path") == path.name and mine.keys() == theirs.keys()
+        for key in ("start_s", "end_s", "time_s"):
+            assert mine[key] == pytest.approx(theirs[key], abs=0.0011 if exact else HOP + 0.001)
+        assert mine["confidence"] == pytest.approx(theirs["confidence"], abs=1e-4 if exact else 0.05)
+    shown = page.evaluate("[...document.querySelectorAll('#heard li')].map((item) => item.innerText).reverse()")
+    assert len(shown) == len(found) and all(item["word"] in line for item, line in zip(found, shown))
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("rate, is_hidden", [(16000, False), (44100, True)], ids=["seen", "in the background"])
+def test_the_microphone_gives_what_listen_gives(address, spoken, tmp_path, rate, is_hidden):
+    path = tmp_path / "microphone.wav"
+    soundfile.write(path, soxr.resample(soundfile.read(spoken)[0], 16000, rate), rate)
+    wanted = expected(path)
+    for _ in range(3):
+        with browser(*MICROPHONE, f"--use-file-for-fake-audio-capture={path}%noloop") as page:
+            ready(page, address)
+            if is_hidden:
+                page.send("Target.createTarget", url="about:blank")
+                page.wait_for("document.hidden")
+            page.evaluate(WATCH_FRAMES)
+            listen_to_end(page, path)
+            found, gaps, lost = saved(page), np.array(page.evaluate("frames")), has_lost(page)
+            page.evaluate("document.querySelector('#microphone').click()")
+            assert page.evaluate("document.querySelector('#microphone').textContent") == "Listen to the microphone"
+            assert page.complaints == []
+        if not lost:
+            break  # else this machine was too busy, and the page said so
+    assert [item["word"] for item in found] == [item["word"] for item in wanted]
+    shifts = np.array([mine["time_s"] - theirs["time_s"] for mine, theirs in zip(found, wanted)])
+    start = (shifts.max() + shifts.min()) / 2  # of the page's sound, in the file's
+    print(f"the page begins {-start:.2f} s after the file; {shifts - start}")
+    assert np.abs(shifts - start).max() <= HOP + 0.001
+    if not is_hidden:
+        print(f"frames: median {np.median(gaps):.1f} ms, 95 % within {np.percentile(gaps, 95):.1f} ms")
+        assert np.median(gaps) < 50
+
+
+def listen_to_end(page: Page, path: Path) -> None:
+    """Let the page hear the microphone for as long as the file in it lasts, and a bit."""
+    page.evaluate("document.querySelector('#microphone').click()")
+    seconds = soundfile.info(path).duration + 1
+    page.wait_for(f"parseInt(document.querySelector('#time').textContent) >= {seconds}")
+
+
+def has_lost(page: Page) -> bool:
+    return "lost" in page.evaluate("document.querySelector('#time').textContent")
+
+
+WATCH_FRAMES = """
+  var frames = [], before = performance.now();
+  requestAnimationFrame(function note(now) { frames.push(now - before); before = now; requestAnimationFrame(note); });
+"""
+
+
+@pytest.mark.parametrize("options, permission, message", [
+    (MICROPHONE[:1], "denied", "The microphone was refused."),
+    (MICROPHONE[1:], "granted", "There is no microphone."),
+], ids=["refused", "absent"])
+def test_without_a_microphone_the_page_says_what_helps(address, options, permission, message):
+    with browser(*options) as page:
+        page.send("Browser.setPermission", permission={"name": "microphone"}, setting=permission, origin=address)
+        ready(page, address)
+        page.evaluate("document.querySelector('#microphone').click()")
+        assert alert(page).startswith(message) and "recording" in alert(page)
+        assert page.evaluate("document.querySelector('#microphone').textContent") == "Listen to the microphone"
+
+
+def test_of_an_insecure_address_the_page_says_so_and_hears_recordings(address, spoken):
+    port = address.rstrip("/").rpartition(":")[2]
+    with browser("--host-resolver-rules=MAP kws.test 127.0.0.1", *MICROPHONE) as page:
+        ready(page, f"http://kws.test:{port}/")
+        page.evaluate("document.querySelector('#microphone').click()")
+        assert "https://" in alert(page) and "http://kws.test" in alert(page)
+        assert len(heard(page, spoken)) == len(expected(spoken)) and not page.complaints
+
+
+def changed(path: Path, change: Any) -> Path:
+    model = onnx.load(SHIPPED / STREAM_FILE)
+    change(model)
+    onnx.save(model, path)
+    return path
+
+
+def rename_input(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.input[:] = ["sound" if name == "samples" else name for name in node.input]
+    model.graph.input[0].name = "sound"
+
+
+def set_fact(key: str, value: str) -> Any:
+    def change(model: onnx.ModelProto) -> None:
+        facts = {item.key: item.value for item in model.metadata_props}
+        onnx.helper.set_model_props(model, {**facts, key: value})
+    return change
+
+
+@pytest.mark.parametrize("name, make, message", [
+    ("a.onnx", lambda path: path.write_text("this is text"), "a.onnx: is no ONNX file; expected stream.onnx"),
+    ("model.onnx", lambda path: shutil.copy(SHIPPED / "model.onnx", path), "model.onnx: is a model for single clips"),
+    ("b.onnx", lambda path: changed(path, lambda model: model.ClearField("metadata_props")), "(no labels)"),
+    ("c.onnx", lambda path: changed(path, rename_input), "c.onnx: its inputs and outputs are sound,state ->"),
+    ("d.onnx", lambda path: changed(path, set_fact("state_size", "17")), "d.onnx: does not run on"),
+    ("e.onnx", lambda path: changed(path, set_fact("labels", '["a", "_unknown_", "_silence_"]')), "e.onnx: answers"),
+    ("f.onnx", lambda path: changed(path, lambda model: model.ClearField("graph")), "f.onnx: cannot be loaded"),
+], ids=["text", "for clips", "of another program", "other inputs", "other state", "other labels", "no graph"])
+def test_a_file_that_is_no_model_is_refused_and_the_model_before_stays(page, tmp_path, spoken, name, make, message):
+    make(tmp_path / name)
+    page.choose_files("#model-file", tmp_path / name)
+    assert message in alert(page)
+    assert page.evaluate("document.querySelector('#status').textContent") == "The model before is in use."
+    assert len(heard(page, spoken)) == len(expected(spoken))
+    assert page.evaluate("document.querySelector('#alert').hidden")
+
+
+def test_a_folder_of_another_program_is_refused(page, tmp_path):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "saved_model.pb").touch()
+    page.choose_files("#model-folder", folder)
+    assert alert(page).startswith("bundle: no stream.onnx in this folder; found saved_model.pb.")
+
+
+def test_a_model_of_ones_own_is_used(page, tmp_path, spoken):
+    folder = tmp_path / "kws"
+    folder.mkdir()
+    words = [f"wort{n}" for n in range(len(StreamModel(SHIPPED / STREAM_FILE).labels.keywords))]
+    rule = {"threshold": 0.0, "thresholds": {"wort0": 1.5}}
+    changed(folder / STREAM_FILE, lambda model: [set_fact("detector", json.dumps(rule))(model), set_fact(
+        "labels", json.dumps([*words, "_unknown_", "_silence_"]))(model)])
+    page.choose_files("#model-folder", folder)
+    page.wait_for("document.querySelector('#model-name').textContent === 'kws/stream.onnx'")
+    assert page.evaluate("[...document.querySelectorAll('#words strong')].map((word) => word.textContent)") == words
+    found = [item.as_record() for item in listen_to(StreamModel(folder / STREAM_FILE), spoken)]
+    assert [(item["word"], item["time_s"]) for item in heard(page, spoken)] == [
+        (item["word"], pytest.approx(item["time_s"], abs=0.0011)) for item in found]
+    thresholds = page.evaluate("[...document.querySelectorAll('#words output')].map((value) => value.textContent)")
+    assert thresholds == ["0.82", *["0.50"] * (len(words) - 1)]
+
+
+@pytest.mark.parametrize("content", [b"", b"this is text", b"RIFF\x24\x00\x00\x00WAVEfmt "],
+                         ids=["empty", "text", "broken off"])
+def test_a_file_that_is_no_sound_is_refused(page, tmp_path, content):
+    (tmp_path / "a.wav").write_bytes(content)
+    page.choose_files("#recording", tmp_path / "a.wav")
+    assert alert(page).startswith("a.wav: is no sound that this browser can decode")
+
+
+def test_thresholds_are_set_by_sliders_and_taken_back(page, spoken):
+    def slide(word: str, value: float) -> None:
+        page.evaluate(f"""(() => {{
+            const slider = document.querySelector('[aria-label="Least confidence of {word}"]');
+            slider.value = {value};
+            slider.dispatchEvent(new Event("input"));
+        }})()""")
+
+    before = [item["word"] for item in heard(page, spoken)]
+    slide("left", 0.99)
+    assert [item["word"] for item in heard(page, spoken)] == [word for word in before if word != "left"] != before
+    page.evaluate("document.querySelector('#thresholds-reset').click()")
+    assert [item["word"] for item in heard(page, spoken)] == before
+
+
+def test_it_works_without_the_server_once_it_was_opened(spoken):
+    with browser() as page:
+        with served() as address:
+            ready(page, address)
+            page.wait_for("navigator.serviceWorker.ready.then(() => true)")
+            page.wait_for("caches.open('kws').then((cache) => cache.keys()).then((keys) => keys.length > 20)")
+        ready(page, address)
+        assert len(heard(page, spoken)) == len(expected(spoken))
+
+
+def test_nothing_is_fetched_from_elsewhere(address, spoken):
+    with browser() as page:
+        ready(page, address)
+        heard(page, spoken)
+        assert page.requested and all(url.startswith((address, f"blob:{address}")) for url in page.requested)
+        refused = page.evaluate("fetch('https://example.org/').then(() => 'sent', (error) => String(error))")
+        assert refused.startswith("TypeError")
+        assert any("Content Security Policy" in line for line in page.complaints)
+
+
+def test_keyboard_and_screen_reader_reach_everything(page):
+    nodes = page.send("Accessibility.getFullAXTree")["nodes"]
+    roles = ("button", "slider", "textbox", "DisclosureTriangle")
+    controls = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes
+                if not node["ignored"] and node["role"]["value"] in roles]
+    names = [name for _, name in controls]
+    assert all(names) and len(set(names)) == len(names)
+    assert {"Listen to the microphone", "Choose a recording", "Least confidence of yes"} <= set(names)
+    assert page.evaluate("document.querySelector('#heard').getAttribute('aria-live')") == "polite"
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    focused = []
+    for _ in range(40):
+        for kind in ("keyDown", "keyUp"):
+            page.send("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        focused.append(page.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
+    assert {"microphone", "recording", "Least confidence of yes", "model-file", "model-folder"} <= set(focused)
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_a_phone_shows_all_of_it(page, width):
+    page.look(width, 700, 1, "light")
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    small = page.evaluate("""[...document.querySelectorAll("button, .button, input[type=range]")].filter(
+        (part) => part.getBoundingClientRect().height < 44).map((part) => part.outerHTML)""")
+    assert small == []
+    page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_takes_of_a_word_are_recorded_heard_again_and_saved(address, tmp_path):
+    word = soundfile.read(SAMPLES / "stop.flac")[0]
+    soundfile.write(tmp_path / "a.wav", np.concatenate([word * 0.7, np.zeros(16000 - len(word) % 16000)]), 16000)
+    with browser(*MICROPHONE, f"--use-file-for-fake-audio-capture={tmp_path / 'a.wav'}") as page:
+        ready(page, address)
+        page.evaluate("document.querySelector('#takes').open = true")
+        page.evaluate("document.querySelector('[name=word]').value = 'öl'")
+        page.evaluate("document.querySelector('#takes-record').click()")
+        page.wait_for("document.querySelectorAll('#takes li').length >= 4")
+        page.evaluate("document.querySelector('#takes-record').click()")
+        page.evaluate("document.querySelector('[aria-label=\"Hear öl/me_nohash_0.wav\"]').click()")
+        page.evaluate("document.querySelector('[aria-label=\"Delete öl/me_nohash_1.wav\"]').click()")
+        with zipfile.ZipFile(download(page, "takes-save", "takes.zip")) as archive:
+            assert archive.testzip() is None
+            names = archive.namelist()
+            archive.extractall(tmp_path / "data")
+        assert page.complaints == []
+    assert names[:2] == ["öl/me_nohash_0.wav", "öl/me_nohash_2.wav"]
+    layout = scan(tmp_path / "data", LabelSet.from_keywords(["öl"]))
+    assert layout.clips["path"].tolist() == names and set(layout.clips["speaker"]) == {"me"} and not layout.passed_over
+    for name in names:
+        with wave.open(str(tmp_path / "data" / name)) as take:
+            assert (take.getframerate(), take.getnchannels(), take.getsampwidth()) == (16000, 1, 2)
+            assert take.getnframes() == 16000
+    samples = soundfile.read(tmp_path / "data" / names[0])[0]
+    assert np.corrcoef(np.abs(np.fft.rfft(samples)), np.abs(np.fft.rfft(word, 16000)))[0, 1] > 0.5
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drop a file or a folder, as with a mouse."""
+    data = {"items": [], "files": [str(path.resolve())], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.send("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
+
+
+def test_files_and_folders_are_dropped(page, tmp_path, spoken):
+    drop(page, spoken)
+    page.wait_for("document.querySelector('#status').textContent.startsWith('words.wav: ')")
+    drop(page, SHIPPED)
+    page.wait_for("document.querySelector('#model-name').textContent === 'kws-8/stream.onnx'")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle/weights.bin").touch()
+    drop(page, tmp_path / "bundle")
+    assert alert(page).startswith("bundle: no stream.onnx in this folder; found weights.bin.")
+
+
+def test_sound_that_did_not_come_is_counted(address):
+    """The browser's process for sound stands still for a while."""
+    with browser(*MICROPHONE) as page:
+        ready(page, address)
+        page.evaluate("document.querySelector('#microphone').click()")
+        page.wait_for("parseInt(document.querySelector('#time').textContent) >= 3")
+        sound, = (process for process in psutil.process_iter(["cmdline"]) if "audio.mojom.AudioService" in str(
+            process.info["cmdline"]) and str(page.profile) in str(process.info["cmdline"]))
+        sound.suspend()
+        time.sleep(1.5)
+        sound.resume()
+        page.wait_for("document.querySelector('#time').textContent.includes('lost')")
+        lost = page.evaluate("parseFloat(document.querySelector('#time').textContent.split(', ')[1])")
+        assert 1.0 <= lost <= 3.0
+
+
+def test_a_microphone_that_is_taken_away_is_told(address):
+    with browser(*MICROPHONE[:1]) as page:
+        page.send("Browser.setPermission", permission={"name": "microphone"}, setting="granted", origin=address)
+        ready(page, address)
+        page.evaluate("document.querySelector('#microphone').click()")
+        page.wait_for("document.querySelector('#status').textContent.startsWith('Listening')")
+        page.send("Browser.setPermission", permission={"name": "microphone"}, setting="denied", origin=address)
+        assert alert(page).startswith("The microphone is gone.")
+        assert page.evaluate("document.querySelector('#microphone').textContent") == "Listen to the microphone"
