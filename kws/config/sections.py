@@ -162,6 +162,7 @@ class StreamsConfig(Section):
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.0015
     negative_weight: Positive = 3.0
     smoothing_seconds: Annotated[Positive, Field(le=2.0)] = 0.4
+    threshold: Annotated[Float, Field(gt=0.0, lt=1.0)] = 0.8
     workers: Annotated[CountOrZero, Field(le=256)] = 0
 
 

@@ -74,8 +74,9 @@ def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_sec
     """
     readable = clips[clips["code"] == ""]
     return [*_unreadable(clips), *_too_short(readable, min_seconds), *_shared_speakers(clips, rule),
-            *_missing_clips(clips, labels, rule, listed), *_missing_others(clips, rule, needs_others), *_unusual_format(readable, sample_rate),
-            *_lost_sound(readable), *_unusual_sound(readable), *_copies(readable), *_uneven(clips, labels)]
+            *_missing_clips(clips, labels, rule, listed), *_missing_others(clips, rule, needs_others),
+            *_unusual_format(readable, sample_rate), *_lost_sound(readable), *_unusual_sound(readable),
+            *_copies(readable), *_uneven(clips, labels)]
 
 
 def check_noise(recordings: Iterable[Inspection]) -> list[Problem]:
@@ -134,7 +135,7 @@ def _missing_clips(clips: pd.DataFrame, labels: LabelSet, rule: SplitRule, liste
 
 
 def _missing_others(clips: pd.DataFrame, rule: SplitRule, needs_others: bool) -> list[Problem]:
-    """Without `_unknown_` clips every word sounds like a keyword; what nobody wanted to test is not missed."""
+    """Without `_unknown_` clips every word sounds like a keyword; a test that nobody wanted is not missed."""
     problems, kept = [], clips[clips["kept"]]
     if needs_others and not ((kept["label"] == UNKNOWN) & (kept["split"] == TRAINING)).any():
         problems.append(_warning("no_unknown", UNKNOWN, "no clips of other words for training: "

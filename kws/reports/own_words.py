@@ -68,9 +68,8 @@ def summary_text(own: OwnWords) -> str:
              f"{own.others_taken:.1%} of other words are taken for one"]
     for row in own.per_word().itertuples(index=False):
         word, _, share, instead, times = row
-        known = instead in own.keywords and times >= _CONFUSED
-        lines.append(f"  {word:<16}{share:6.0%}" + (f"   taken for {instead} {times} times: one of them may need another "
-                                                    "name" if known else ""))
+        confused = f"   taken for {instead} {times} times: one of the two may need another name"
+        lines.append(f"  {word:<16}{share:6.0%}" + confused * (instead in own.keywords and times >= _CONFUSED))
     doubtful = own.doubtful()
     if len(doubtful):
         lines.append("listen to these again; they sound like something else: " + ", ".join(

@@ -44,7 +44,8 @@ _NO_DATA = "Whose recordings it was trained on, `data.attribution` and `data.lic
 _TRAINED = ("Validation, after epoch {kept_epoch} of {epochs} (seed {seed}): accuracy {accuracy:.2%}, macro-F1 "
             "{macro_f1:.2%}.")
 _TAUGHT = ("Taught by {recordings} recordings of {speakers} speaker(s) (seed {seed}). Of keywords left out in turn, by "
-           "{by}, {found:.0%} were found ({low:.0%} to {high:.0%}); {others_taken:.1%} of other words were taken for one.")
+           "{by}, {found:.0%} were found ({low:.0%} to {high:.0%}); {others_taken:.1%} of other words were taken "
+           "for one.")
 
 
 def write_model_card(path: Path, data: DataConfig, summary: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -63,7 +64,8 @@ def train_for_streams(config: Config) -> Path:
         speech = recordings(_negatives(config), store.sample_rate, Path(scratch))
         trained = _trained(config, model, sources(store, speech, config), recipe)
         del speech  # and their maps, before the files
-    rule = DetectorSettings(smoothing_seconds=settings.smoothing_seconds)
+    rule = DetectorSettings(threshold=math.log(settings.threshold / (1 - settings.threshold)),
+                            smoothing_seconds=settings.smoothing_seconds)
     write_stream_weights(config.training.model, trained, asdict(rule))
     return config.training.model
 

@@ -67,7 +67,7 @@ def teach_running_sound(model: KwsForAudioClassification, composer: Composer, ot
     smoothed, region = round(recipe.smoothing_seconds / times.step), round(1.0 / times.step)
     num_keywords = len(labels_of(model).keywords)
     order = np.random.default_rng(recipe.seed)
-    for step in range(steps):
+    for _ in range(steps):
         batch = [heard[index] for index in order.choice(len(heard), min(_AT_ONCE, len(heard)), replace=False)]
         loss = _moment_loss(moments @ weight + bias, num_keywords) * _MOMENTS
         for part in batch:

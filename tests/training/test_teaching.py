@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 from sklearn.linear_model import LogisticRegression
 
 from kws.__main__ import main

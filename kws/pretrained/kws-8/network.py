@@ -72,11 +72,14 @@ class FoldedMelNetwork(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, 1, M, F] log-mel energies -> [B, C] logits."""
+        return self.head(self.embed(features))
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, 1, M, F] log-mel energies -> [B, K], what the classifier decides on."""
         # Channels side by side in memory make a training step a third shorter. `contiguous()` would not do: with one
         # channel the features pass for that already, keep their strides, and every later layer follows them.
         outputs = relative_to_loudest(features).to(memory_format=torch.channels_last)
-        outputs = self.temporal(self.fold(self.spectral(self.stem(outputs))))
-        return self.head(outputs.mean(dim=(2, 3)))
+        return self.temporal(self.fold(self.spectral(self.stem(outputs)))).mean(dim=(2, 3))
 
 
 def relative_to_loudest(features: torch.Tensor) -> torch.Tensor:
