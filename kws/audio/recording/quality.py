@@ -69,7 +69,8 @@ def _is_clipped(sound: np.ndarray) -> bool:
     if np.count_nonzero(magnitudes >= _FULL) >= _FLAT_SAMPLES:
         return True
     edges = np.flatnonzero(np.diff(np.concatenate(([False], magnitudes >= _FLAT * peak, [False]))))
-    return peak >= _LEAST_PEAK and np.count_nonzero(edges[1::2] - edges[::2] >= _FLAT_SAMPLES) >= _FLAT_PLACES
+    flat = np.count_nonzero(edges[1::2] - edges[::2] >= _FLAT_SAMPLES)
+    return bool(peak >= _LEAST_PEAK and flat >= _FLAT_PLACES)
 
 
 def _core(take: Take) -> tuple[int, int]:

@@ -210,7 +210,7 @@ def _above_own_floor(smooth: np.ndarray, floor: np.ndarray, above: np.ndarray) -
 
 
 def _is_clear(above: np.ndarray) -> bool:
-    return np.count_nonzero(above >= _CLEARLY_DB) >= _CLEARLY_HOPS
+    return bool(np.count_nonzero(above >= _CLEARLY_DB) >= _CLEARLY_HOPS)
 
 
 def _smoothed(levels: np.ndarray) -> np.ndarray:
