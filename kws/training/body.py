@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Sequence, cast
 
@@ -11,6 +12,7 @@ import numpy as np
 from kws.config.sections import Config
 from kws.errors import ConfigError, ModelError
 from kws.model.folder import OTHERS_FILE
+from kws.model.labels import normal
 from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsConfig, KwsForAudioClassification
 
@@ -24,15 +26,26 @@ class Others:
 
     Args:
         words: [N, K] embeddings of many words by many voices.
+        names: [N] which words.
         silence: [S, K] embeddings of sound without speech.
         moments: [R, K] embeddings of moments of talk, music and noise.
         within: [K, K] covariance of the embeddings of one word, said by many voices, about their mean.
     """
 
     words: np.ndarray
+    names: tuple[str, ...]
     silence: np.ndarray
     moments: np.ndarray
     within: np.ndarray
+
+    def keep(self, rows: np.ndarray) -> Others:
+        """Keep some of the words."""
+        return replace(self, words=self.words[rows], names=tuple(self.names[row] for row in rows))
+
+    def without(self, keywords: Sequence[str]) -> Others:
+        """Leave out the words that are keywords themselves."""
+        left = {normal(keyword).casefold() for keyword in keywords}
+        return self.keep(np.array([row for row, name in enumerate(self.names) if name.casefold() not in left]))
 
 
 def start_from(folder: Path, labels: Sequence[str], config: Config) -> KwsForAudioClassification:
@@ -56,13 +69,14 @@ def start_from(folder: Path, labels: Sequence[str], config: Config) -> KwsForAud
 
 def load_others(folder: Path) -> Others:
     """Read what a body makes of other words and of silence; raises ModelError if its folder does not say."""
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
 
     path = folder / OTHERS_FILE
     try:
-        tensors = load_file(path)
+        with safe_open(path, "numpy") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
         return Others(**{name: tensors[name] * tensors["scale"] for name in _EMBEDDINGS},
-                      within=tensors["within"].astype(np.float32))
+                      names=tuple(json.loads(metadata["names"])), within=tensors["within"].astype(np.float32))
     except Exception as error:  # safetensors raises its own for a damaged file
         raise ModelError(f"{path}: cannot be read ({error}); expected what comes with a body, as the package's own "
                          "has it", "no_body") from None
@@ -75,7 +89,8 @@ def save_others(others: Others, folder: Path) -> None:
     found = {name: getattr(others, name) for name in _EMBEDDINGS}
     scale = np.concatenate(list(found.values())).max(axis=0).clip(1e-6) / 255
     save_file({**{name: np.round(rows / scale).astype(np.uint8) for name, rows in found.items()},
-               "scale": scale.astype(np.float32), "within": others.within.astype(np.float16)}, folder / OTHERS_FILE)
+               "scale": scale.astype(np.float32), "within": others.within.astype(np.float16)}, folder / OTHERS_FILE,
+              {"names": json.dumps(others.names, ensure_ascii=False)})
 
 
 def _check_front_end(folder: Path, model: KwsForAudioClassification, config: Config) -> None:

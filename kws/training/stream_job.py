@@ -76,7 +76,8 @@ def _trained(config: Config, model: KwsForAudioClassification, sound: Sources,
     settings = config.streams
     composer = Composer(sound, model.config.sample_rate, settings.seconds)
     if config.training.trains == "classifier" and config.training.start_from is not None:
-        return teach_running_sound(model, composer, load_others(config.training.start_from), settings.seconds, recipe)
+        others = load_others(config.training.start_from).without(config.data.keywords)
+        return teach_running_sound(model, composer, others, settings.seconds, recipe)
     models = [_teacher(settings.teacher, model), model] if settings.teacher else [model]
     return train_on_sound(models, composer, settings.seconds, recipe)[-1]
 

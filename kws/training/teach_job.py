@@ -52,7 +52,7 @@ def teach(config: Config) -> OwnWords:
                            Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump()),
                            NoiseBank.for_split(store, TRAINING, rows), settings.variations, config.seed)
         targets = table["label"].map(store.labels.index).to_numpy()
-        lesson = Lesson(embeddings, targets, store.labels, load_others(body))
+        lesson = Lesson(embeddings, targets, store.labels, load_others(body).without(store.labels.keywords))
         own = leave_out(lesson, table.reset_index(drop=True), settings.refused)
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)

@@ -61,7 +61,7 @@ class Lesson:
     def of(self, rows: np.ndarray, others: np.ndarray) -> Lesson:
         """Keep some of the recordings, and some of the body's other words."""
         return replace(self, embeddings=self.embeddings[rows], targets=self.targets[rows],
-                       others=replace(self.others, words=self.others.words[others]))
+                       others=self.others.keep(others))
 
 
 @torch.inference_mode()

@@ -24,7 +24,8 @@ SIZE = 6
 
 def make_others(rng, within=None):
     words, silence, moments = (rng.random((count, SIZE)).astype(np.float32) for count in (300, 20, 30))
-    return Others(words, silence * 0.1, moments, np.eye(SIZE, dtype=np.float32) if within is None else within)
+    names = tuple(f"w{index % 100}" for index in range(len(words)))
+    return Others(words, names, silence * 0.1, moments, np.eye(SIZE, dtype=np.float32) if within is None else within)
 
 
 def make_lesson(rng, recordings=10, speakers=5, spread=0.1):
@@ -79,6 +80,11 @@ def test_a_label_that_is_wrong_is_told(capsys):
     assert table["path"][0] in summary_text(own)
 
 
+def test_a_keyword_is_none_of_the_other_words():
+    others = make_others(np.random.default_rng(7)).without(["W5", "fan"])
+    assert len(others.words) == len(others.names) == 297 and "w5" not in others.names
+
+
 def test_one_speaker_is_left_out_take_by_take():
     lesson, table = make_lesson(np.random.default_rng(4), recordings=3, speakers=1)
     own = leave_out(lesson, table, refused=0.9)
@@ -102,6 +108,7 @@ def test_what_a_body_brings_is_saved_in_256_steps(tmp_path):
     others = make_others(np.random.default_rng(6))
     save_others(others, tmp_path)
     found = load_others(tmp_path)
+    assert found.names == others.names
     for name in ("words", "silence", "moments"):
         np.testing.assert_allclose(getattr(found, name), getattr(others, name), atol=1 / 500)
 
