@@ -1,7 +1,7 @@
 """Teach your own words from a few recordings: check, train, export, and say how sure it is.
 
   kws teach my-recordings --keywords lights fan
-  kws teach my-recordings --keywords lights --output_path models/lights
+  kws teach --keywords lights fan --synthesize         no recordings: synthetic voices say the words
 
 my-recordings/ holds a folder for each word (kws record makes it): my-recordings/lights/anna_nohash_0.wav. Ten
 recordings of a word by a few people are a good start, three are the least that makes sense. Other folders there are
@@ -22,10 +22,13 @@ REPORTS = Path("reports")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("recordings", type=Path, help="folder with a folder of recordings for each word")
+    parser.add_argument("recordings", type=Path, nargs="?", default=Path("my-recordings"),
+                        help="folder with a folder of recordings for each word (default: my-recordings)")
     parser.add_argument("--keywords", nargs="+", required=True, metavar="WORD", help="words to spot: names of folders")
     parser.add_argument("--output_path", type=Path, default=TRAINED,
                         help=f"the model folder, replaced (default: {TRAINED}, which the other commands then use)")
+    parser.add_argument("--synthesize", action="store_true",
+                        help="let 100 synthetic voices say the words too, as English; no recordings are needed then")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
 
 
@@ -35,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from kws.commands.prepare import prepare_recordings
     from kws.commands.train import teach_words
     from kws.config.sections import load_config
+    from kws.corpus.synthesis import add_voices
     from kws.model.folder import BODY
     from kws.training.stream_job import train_for_streams
 
@@ -42,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
             "data.root": str(args.recordings), "data.keywords": args.keywords,
             "training.model": str(args.output_path), "training.start_from": str(BODY)}.items())])
+    if args.synthesize:
+        add_voices(args.recordings, args.keywords, args.seed)
     prepare_recordings(config, REPORTS)
     teach_words(config)
     train_for_streams(config)

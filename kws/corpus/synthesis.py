@@ -30,6 +30,7 @@ KEYWORDS = tuple("yes no up down left right on off stop go".split())
 OTHER_WORDS = tuple("bed bird cat dog eight five four happy house marvin nine one seven sheila six three "
                     "tree two wow zero backward follow forward learn visual".split())
 NOISE_SECONDS = 40.0
+SYNTHETIC = "synthetic"  # folder of a word's synthetic recordings beside those of people
 
 _SENTENCES = 3  # of talk, by each training voice
 _BABBLE = ("Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut "
@@ -72,7 +73,7 @@ def synthesize(destination: Path, keywords: Sequence[str] = KEYWORDS, words: Seq
     with atomic_folder(destination) as folder:
         executor = ThreadPoolExecutor(workers or available_cores())  # a thread per process of a voice
         try:
-            jobs = executor.map(lambda speaker: _write_clips(folder, speaker, takes, seed), cast)
+            jobs = executor.map(lambda speaker: write_clips(folder, speaker, takes, seed), cast)
             babblers = _babblers(seed)
             _write_noises(folder / NOISE_FOLDER, babblers, seed)
             clips = sum(tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None))
@@ -155,8 +156,30 @@ def _write_talk(folder: Path, cast: Sequence[Speaker], keywords: Sequence[str], 
         acoustics.write(folder / f"{speaker.name}.flac", samples)
 
 
-def _write_clips(folder: Path, speaker: Speaker, takes: Mapping[str, int], seed: int) -> int:
-    """Write all clips of one speaker; returns their number."""
+def add_voices(folder: Path, keywords: Sequence[str], seed: int) -> int:
+    """Have every synthetic voice say each keyword once, in `<word>/synthetic/` of a folder of recordings.
+
+    Clips that are there already stay; each is written whole or not at all.
+
+    Returns:
+        number of clips that were missing.
+    Raises:
+        DataError: "missing_voices", "bad_word", "word_not_spoken", "word_too_long", "voice_failed".
+    """
+    takes = dict.fromkeys(keywords, 1)
+    _check_words(takes)
+    voices.check_installed()
+    cast = list(whole_cast(seed))
+    last = [folder / word / SYNTHETIC / f"{cast[-1].name}_nohash_0.wav" for word in keywords]
+    if all(path.is_file() for path in last):
+        return 0
+    with ThreadPoolExecutor(available_cores()) as executor:  # a thread per process of a voice
+        jobs = executor.map(lambda speaker: write_clips(folder, speaker, takes, seed, SYNTHETIC), cast)
+        return sum(tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None))
+
+
+def write_clips(folder: Path, speaker: Speaker, takes: Mapping[str, int], seed: int, inside: str = "") -> int:
+    """Write all clips of one speaker, perhaps in a folder inside that of the word; returns their number."""
     names = [(word, take) for word, number in takes.items() for take in range(number)]
     utterances = []
     for word, take in names:
@@ -167,5 +190,5 @@ def _write_clips(folder: Path, speaker: Speaker, takes: Mapping[str, int], seed:
     for (word, take), waveform in zip(names, spoken):
         rng = acoustics.generator(seed, speaker.name, word, take, "recording")
         clip = acoustics.record(waveform, speaker.response, speaker.hiss, rng)
-        acoustics.write(folder / word / f"{speaker.name}_nohash_{take}.wav", clip)
+        acoustics.write(folder / word / inside / f"{speaker.name}_nohash_{take}.wav", clip)
     return len(names)

@@ -28,6 +28,7 @@ class OwnWords:
         others_taken: share of other words, left out likewise, that were answered with a keyword.
         rarity: how many times rarer than in the lesson keywords must be taken to be for that.
         by_speaker: whether all recordings of a speaker were left out together.
+        synthetic: whether only synthetic voices speak.
         curve: `recordings` of each keyword learned from, and the share `found`.
     """
 
@@ -37,6 +38,7 @@ class OwnWords:
     others_taken: float
     rarity: float
     by_speaker: bool
+    synthetic: bool
     curve: pd.DataFrame
 
     def per_word(self) -> pd.DataFrame:
@@ -64,6 +66,8 @@ def summary_text(own: OwnWords) -> str:
         return "nothing can be left out: record each word at least twice, better ten times and by several people"
     found, low, high = own.found
     who = "by people it had not heard" if own.by_speaker else "by the same voice"
+    if own.synthetic:
+        who = "by synthetic voices it had not heard (people are harder)"
     lines = [f"left out in turn, {found:.0%} of the keywords {who} are found ({low:.0%} to {high:.0%}); "
              f"{own.others_taken:.1%} of other words are taken for one"]
     for row in own.per_word().itertuples(index=False):

@@ -39,7 +39,7 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
             the lesson.
     """
     lesson = replace(lesson, embeddings=lesson.embeddings[:, :_VARIATIONS])
-    is_keyword = lesson.targets < len(lesson.labels.keywords)
+    is_keyword = (lesson.targets < len(lesson.labels.keywords)) & lesson.asked
     by_speaker = bool(table.loc[is_keyword, "speaker"].nunique() > 1)
     groups = table["speaker" if by_speaker else "path"].to_numpy()
     logits = np.full((len(table), len(lesson.labels)), np.nan)
@@ -48,12 +48,12 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
         classifier = fit(lesson.of(fold.learned, fold.others))
         logits[fold.left] = classifier.logits(lesson.embeddings[fold.left, 0])
         others[fold.others_left] = classifier.logits(lesson.others.words[fold.others_left])
-    rarity = _rarity(np.concatenate([logits[~is_keyword], others]), lesson, refused)
+    rarity = _rarity(np.concatenate([logits[lesson.targets >= len(lesson.labels.keywords)], others]), lesson, refused)
+    answered = ~np.isnan(logits).any(axis=1)
     answers = _answers(table, lesson, _rarer(logits, lesson, rarity))
-    asked = is_keyword & ~np.isnan(logits).any(axis=1)
-    right = int((answers["answer"] == answers["label"])[asked].sum())
-    return OwnWords(lesson.labels.keywords, answers[~np.isnan(logits).any(axis=1)], share_of(right, int(asked.sum())),
-                    1 - refused, rarity, by_speaker, _curve(lesson, groups, refused))
+    right = int((answers["answer"] == answers["label"])[answered & is_keyword].sum())
+    return OwnWords(lesson.labels.keywords, answers[answered], share_of(right, int((answered & is_keyword).sum())),
+                    1 - refused, rarity, by_speaker, bool(lesson.synthetic.all()), _curve(lesson, groups, refused))
 
 
 def share_of(count: int, total: int) -> tuple[float, float, float]:
@@ -65,12 +65,18 @@ def share_of(count: int, total: int) -> tuple[float, float, float]:
 
 
 def _folds(lesson: Lesson, groups: np.ndarray, most: int) -> Iterator[_Fold]:
-    """Leave out groups in turn, some together, and as many parts of the other words, drawn once."""
-    count = min(most, len(set(groups)))
+    """Leave out groups in turn, some together, and as many parts of the other words, drawn once.
+
+    Synthetic voices are always learned from, where there are people too.
+    """
+    asked = np.flatnonzero(lesson.asked)
+    count = min(most, len(set(groups[asked])))
     if count < 2:
         return
     parts = np.random.default_rng(0).integers(count, size=len(lesson.others.words))
-    for number, (learned, left) in enumerate(GroupKFold(count).split(groups, groups=groups)):
+    for number, (_, places) in enumerate(GroupKFold(count).split(asked, groups=groups[asked])):
+        left = asked[places]
+        learned = np.setdiff1d(np.arange(len(groups)), left)
         if set(range(len(lesson.labels.keywords))) <= set(lesson.targets[learned]):
             yield _Fold(learned, left, np.flatnonzero(parts != number), np.flatnonzero(parts == number))
 

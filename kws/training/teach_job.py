@@ -7,6 +7,7 @@ import logging
 import torch
 
 from kws.config.sections import Config
+from kws.corpus.synthesis import SYNTHETIC
 from kws.data.noise_bank import NoiseBank
 from kws.data.split import TRAINING
 from kws.data.store import load_store
@@ -52,7 +53,8 @@ def teach(config: Config) -> OwnWords:
                            Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump()),
                            NoiseBank.for_split(store, TRAINING, rows), settings.variations, config.seed)
         targets = table["label"].map(store.labels.index).to_numpy()
-        lesson = Lesson(embeddings, targets, store.labels, load_others(body).without(store.labels.keywords))
+        synthetic = table["path"].map(lambda path: SYNTHETIC in path.split("/")[1:-1]).to_numpy(dtype=bool)
+        lesson = Lesson(embeddings, targets, synthetic, store.labels, load_others(body).without(store.labels.keywords))
         own = leave_out(lesson, table.reset_index(drop=True), settings.refused)
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)

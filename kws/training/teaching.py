@@ -25,6 +25,7 @@ from kws.training.body import Others
 
 # Chosen on words that the body had not learned (docs/experiments.md).
 _STRENGTH = 10.0  # of the fit against the regularisation, scikit-learn's C
+_SYNTHETIC_SHARE = 0.2
 _EVENNESS = 0.02  # share of the mean variance that is added to each
 _MOST_ITERATIONS = 300
 _CLIPS_AT_A_TIME = 64
@@ -49,18 +50,26 @@ class Lesson:
     Args:
         embeddings: [N, A, K] of N recordings, as they are and varied in A - 1 ways.
         targets: [N] label indices.
+        synthetic: [N] bool, whether a synthetic voice speaks.
         labels: of the model.
         others: the body's own.
     """
 
     embeddings: np.ndarray
     targets: np.ndarray
+    synthetic: np.ndarray
     labels: LabelSet
     others: Others
+
+    @property
+    def asked(self) -> np.ndarray:
+        """[N] bool: what people say; where only synthetic voices speak, what they say."""
+        return ~self.synthetic | self.synthetic.all()
 
     def of(self, rows: np.ndarray, others: np.ndarray) -> Lesson:
         """Keep some of the recordings, and some of the body's other words."""
         return replace(self, embeddings=self.embeddings[rows], targets=self.targets[rows],
+                       synthetic=self.synthetic[rows],
                        others=self.others.keep(others))
 
 
@@ -104,7 +113,9 @@ def fit(lesson: Lesson) -> Classifier:
     embeddings = np.concatenate([lesson.embeddings.reshape(-1, size), others.words, others.silence])
     middle, scale = others.words.mean(axis=0), whitening(others.within)
     regression = LogisticRegression(C=_STRENGTH, max_iter=_MOST_ITERATIONS)
-    regression.fit((embeddings - middle) @ scale, targets, _weights(targets, labels))
+    weights = _weights(targets, np.concatenate([np.repeat(lesson.synthetic, variations),
+                                                np.zeros(len(targets) - count * variations, dtype=bool)]), labels)
+    regression.fit((embeddings - middle) @ scale, targets, weights)
     weight = regression.coef_ @ scale.T
     return Classifier(weight.astype(np.float32), (regression.intercept_ - weight @ middle).astype(np.float32))
 
@@ -115,11 +126,17 @@ def whitening(within: np.ndarray) -> np.ndarray:
     return np.linalg.cholesky(np.linalg.inv(within + _EVENNESS * np.trace(within) / size * np.eye(size)))
 
 
-def _weights(targets: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Weigh rows so that each keyword and silence count alike, other words as much as all keywords; they sum to 1."""
+def _weights(targets: np.ndarray, synthetic: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Weigh rows so that each keyword and silence count alike, other words as much as all keywords; they sum to 1.
+
+    Where people and synthetic voices say a word, the latter have `_SYNTHETIC_SHARE` of its weight.
+    """
     share = np.ones(len(labels))
     share[labels.index(UNKNOWN)] = len(labels.keywords)
-    return (share / share.sum() / np.maximum(np.bincount(targets, minlength=len(labels)), 1))[targets]
+    count = [np.bincount(targets[synthetic == kind], minlength=len(labels)) for kind in (False, True)]
+    of_voices = np.select([count[1] == 0, count[0] == 0], [0.0, 1.0], _SYNTHETIC_SHARE)
+    each = [share * part / np.maximum(number, 1) for part, number in zip((1 - of_voices, of_voices), count)]
+    return np.where(synthetic, each[1][targets], each[0][targets]) / share.sum()
 
 
 def write_classifier(classifier: Classifier, model: KwsForAudioClassification) -> None:
