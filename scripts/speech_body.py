@@ -61,7 +61,7 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 
 def words_of(model: KwsForAudioClassification, store: PreparedStore, augmenter: Augmenter,
-             noise: Optional[NoiseBank]) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+             noise: NoiseBank) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """Hear words: embeddings [N, K] of all of them in turn, their names, and the covariance [K, K] within a word."""
     table = store.manifest[store.manifest["split"] == TRAINING].sample(frac=1.0, random_state=0)
     table = table[table.groupby("word").cumcount() < _VOICES]
@@ -100,11 +100,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     config = load_config(args.config)
     store, model = load_store(config.data.prepared), load_torch_model(args.model)
-    noise = NoiseBank.for_split(store, TRAINING, np.arange(0))
+    rows = np.arange(len(store.waveforms))
+    noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
     augmenter = Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump())
     words, names, within = words_of(model, store, augmenter, noise)
     generator = torch.Generator().manual_seed(0)
-    assert noise is not None  # training has synthetic sounds at least
     quiet = 10 ** (_QUIETEST_DB / 20 * torch.rand(_SILENCE, 1, generator=generator))
     with TemporaryDirectory() as scratch, torch.inference_mode():
         network = cast(FoldedMelNetwork, model.network)

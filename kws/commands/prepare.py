@@ -48,7 +48,7 @@ def prepare_recordings(config: Config, reports: Path) -> None:
     is_anew = config.training.trains == "network"  # a body knows other words and silence already
     try:
         report = prepare(data.root, data.prepared, require_noise=is_anew and data.silence_ratio > 0,
-                         require_others=is_anew, listing=str(reports / "data.json"),
+                         is_anew=is_anew, listing=str(reports / "data.json"),
                          **data.model_dump(include=SETTINGS))
     except RejectedData as error:
         write_summary(error.report, reports)

@@ -1,4 +1,4 @@
-"""Teach your own words from a few recordings: check, train, export, and say how sure it is.
+"""Make a spotter of your own words from a few recordings, or none, in a minute.
 
   kws teach my-recordings --keywords lights fan
   kws teach --keywords lights fan --synthesize         no recordings: synthetic voices say the words
@@ -36,11 +36,13 @@ def run(args: argparse.Namespace) -> int:
     """Prepare, teach, export, and print how sure the result is."""
     from kws.commands.export import export_model
     from kws.commands.prepare import prepare_recordings
-    from kws.commands.train import teach_words
     from kws.config.sections import load_config
     from kws.corpus.synthesis import add_voices
     from kws.model.folder import BODY
+    from kws.training.own_words import summary_text
+    from kws.training.own_words_page import write_own_words
     from kws.training.stream_job import train_for_streams
+    from kws.training.teach_job import teach
 
     config = load_config(BODY / "own.yaml", [
         f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
@@ -49,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if args.synthesize:
         add_voices(args.recordings, args.keywords, args.seed)
     prepare_recordings(config, REPORTS)
-    teach_words(config)
+    own, page = teach(config), args.output_path / "own-words.html"
+    write_own_words(own, page, ", ".join(own.keywords))
     train_for_streams(config)
     export_model(args.output_path, config)
+    print(f"{summary_text(own)}\n{page} shows more")
     return EXIT_OK

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         start_logging(0)
         logger.setLevel(logging.ERROR)
     if config.training.trains == "classifier":
-        return teach_words(config)
+        print(_taught(config))
+        return EXIT_OK
     from kws.tracking.tracker import build_tracker  # after the settings are known to be good: it takes seconds
     from kws.training.trainer import train
 
@@ -54,12 +55,9 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def teach_words(config: Config) -> int:
-    """Train a classifier on a body that knows speech, and print how sure it is."""
-    from kws.reports.own_words import summary_text
+def _taught(config: Config) -> str:
+    """Train a classifier on a body that knows speech; say how sure it is."""
+    from kws.training.own_words import summary_text
     from kws.training.teach_job import teach
 
-    own = teach(config)
-    print(summary_text(own))
-    print(f"{config.training.model}/own-words.html shows more")
-    return EXIT_OK
+    return summary_text(teach(config))

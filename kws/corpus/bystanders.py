@@ -13,7 +13,6 @@ from kws.corpus.talk import share, talk
 from kws.corpus.voices import Utterance
 from kws.inference.cores import available_cores
 from kws.model.labels import normal
-from kws.model.window import pad_or_crop
 
 _SENTENCES = 3  # by each voice
 _WORDS = 12
@@ -48,5 +47,6 @@ def bystanders(keywords: Sequence[str], count: int, num_samples: int,
 def _say(speaker: Speaker, words: Sequence[str], num_samples: int, seed: int) -> np.ndarray:
     chosen = np.random.default_rng([seed, int(speaker.name, 16)]).permutation(list(words))[:_WORDS]
     spoken = say_words(speaker, [Utterance(str(word), speaker.speed, speaker.pitch) for word in chosen], seed)
-    return np.stack([pad_or_crop((word / max(np.abs(word).max(), 1e-6) * 0.5 * _FULL_SCALE).astype(np.int16),
-                                 num_samples) for word in spoken])
+    clips = [(word / max(np.abs(word).max(), 1e-6) * 0.5 * _FULL_SCALE).astype(np.int16)[:num_samples]
+             for word in spoken]
+    return np.stack([np.pad(clip, (0, num_samples - len(clip))) for clip in clips])

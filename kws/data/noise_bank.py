@@ -47,14 +47,21 @@ class NoiseBank:
             split: "training", "validation" or "testing".
             speech: [K] rows of the store's clips that the split may hear.
         Returns:
-            the bank; None where there are no recordings, which training does not need.
+            the bank; None where there are no recordings.
         """
         begin, end = PARTS[split]
         parts = [noise[int(begin * len(noise)):int(end * len(noise))] for noise in store.noise.values()]
         recordings = [part for part in parts if len(part)]
+        if not recordings:
+            return None
         if split == TRAINING:
             recordings += sounds(store.sample_rate) + crowds(store.waveforms, speech)
-        return cls(recordings, store.waveforms.shape[1]) if recordings else None
+        return cls(recordings, store.waveforms.shape[1])
+
+    @classmethod
+    def made_up(cls, store: PreparedStore, speech: np.ndarray) -> NoiseBank:
+        """Build a bank of machines and crowds alone, where nobody recorded background noise."""
+        return cls(sounds(store.sample_rate) + crowds(store.waveforms, speech), store.waveforms.shape[1])
 
     def draw(self, generator: torch.Generator, count: int) -> torch.Tensor:
         """Cut [count, T] windows, float32; recordings are equally likely, and no window crosses from one to another."""

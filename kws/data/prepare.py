@@ -70,7 +70,7 @@ class RejectedData(DataError):
 def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_rate: int, clip_seconds: float,
             min_seconds: float, max_seconds: float, speaker_pattern: str, split_by: SplitBy,
             validation_percent: float, testing_percent: float, require_noise: bool,
-            require_others: bool = True, workers: Optional[int] = None,
+            is_anew: bool = True, workers: Optional[int] = None,
             listing: str = "reports/data.json") -> Report:
     """Check the recordings of a data folder and write them as a store, whole or not at all.
 
@@ -87,7 +87,7 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
         validation_percent: of the speakers or takes, likewise.
         testing_percent: likewise.
         require_noise: whether missing background noise is an error.
-        require_others: whether missing other words are worth a warning.
+        is_anew: whether a network learns from these recordings alone, see `check_clips`.
         workers: processes that decode; None chooses.
         listing: where the caller will list all problems; named in the error.
     Raises:
@@ -109,7 +109,7 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
         with open(folder / CLIPS_FILE, "wb") as file:
             clips = _write_clips(file, clips, root, sample_rate, num_samples, _limits(max_seconds), workers)
             problems = [*check_layout(layout, rule), *check_noise(noise),
-                        *check_clips(clips, labels, sample_rate, min_seconds, rule, has_lists(root), require_others)]
+                        *check_clips(clips, labels, sample_rate, min_seconds, rule, has_lists(root), is_anew)]
             problems.sort(key=lambda problem: problem.severity)
             report = Report(root, labels, sample_rate, num_samples, clips, _table(noise), tuple(problems),
                             layout.passed_over)

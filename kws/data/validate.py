@@ -57,7 +57,7 @@ def check_manifest(manifest: pd.DataFrame, labels: LabelSet, source: str) -> Non
 
 
 def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_seconds: float, rule: SplitRule,
-                listed: bool = False, needs_others: bool = True) -> list[Problem]:
+                listed: bool = False, is_anew: bool = True) -> list[Problem]:
     """Find all errors and warnings in a set of clips.
 
     Args:
@@ -68,13 +68,13 @@ def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_sec
         min_seconds: shorter clips are errors.
         rule: by which the clips were split, unless `listed`.
         listed: whether lists of the data folder split them.
-        needs_others: whether other words must come from the data folder.
+        is_anew: whether a network learns from these clips alone: then it needs validation and other words.
     Returns:
         errors, then warnings.
     """
     readable = clips[clips["code"] == ""]
     return [*_unreadable(clips), *_too_short(readable, min_seconds), *_shared_speakers(clips, rule),
-            *_missing_clips(clips, labels, rule, listed), *_missing_others(clips, rule, needs_others),
+            *_missing_clips(clips, labels, rule, listed, is_anew), *_missing_others(clips, rule, is_anew),
             *_unusual_format(readable, sample_rate), *_lost_sound(readable), *_unusual_sound(readable),
             *_copies(readable), *_uneven(clips, labels)]
 
@@ -119,13 +119,13 @@ def _shared_speakers(clips: pd.DataFrame, rule: SplitRule) -> list[Problem]:
     return problems
 
 
-def _missing_clips(clips: pd.DataFrame, labels: LabelSet, rule: SplitRule, listed: bool) -> list[Problem]:
-    """Every keyword is trained and, where anything is, validated."""
+def _missing_clips(clips: pd.DataFrame, labels: LabelSet, rule: SplitRule, listed: bool,
+                   is_anew: bool) -> list[Problem]:
+    """Every keyword is trained, and validated by what a network is to be chosen by."""
     problems = []
     kept = clips[clips["kept"]]
     present = set(zip(kept["label"], kept["split"], strict=True))
-    validates = listed or rule.validation_percent > 0
-    for split in (TRAINING, VALIDATION) if validates else (TRAINING,):
+    for split in (TRAINING, VALIDATION) if is_anew or listed or rule.validation_percent else (TRAINING,):
         for label in labels.keywords:
             if (label, split) not in present:
                 remedy = _remedy(clips[clips["label"].isin(labels.keywords)], label, split, rule, listed)
@@ -134,10 +134,10 @@ def _missing_clips(clips: pd.DataFrame, labels: LabelSet, rule: SplitRule, liste
     return problems
 
 
-def _missing_others(clips: pd.DataFrame, rule: SplitRule, needs_others: bool) -> list[Problem]:
+def _missing_others(clips: pd.DataFrame, rule: SplitRule, is_anew: bool) -> list[Problem]:
     """Without `_unknown_` clips every word sounds like a keyword; a test that nobody wanted is not missed."""
     problems, kept = [], clips[clips["kept"]]
-    if needs_others and not ((kept["label"] == UNKNOWN) & (kept["split"] == TRAINING)).any():
+    if is_anew and not ((kept["label"] == UNKNOWN) & (kept["split"] == TRAINING)).any():
         problems.append(_warning("no_unknown", UNKNOWN, "no clips of other words for training: "
                                  "every word will sound like a keyword"))
     if rule.validation_percent + rule.testing_percent > 0 and not (kept["split"] == TESTING).any():

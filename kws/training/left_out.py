@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from sklearn.model_selection import GroupKFold
 from tqdm import tqdm
 
-from kws.reports.own_words import OwnWords
+from kws.training.own_words import OwnWords
 from kws.training.teaching import Lesson, fit
 
 _MOST_FOLDS = 10

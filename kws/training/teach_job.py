@@ -12,12 +12,12 @@ from kws.data.noise_bank import NoiseBank
 from kws.data.split import TRAINING
 from kws.data.store import load_store
 from kws.errors import ConfigError
+from kws.training.own_words import OwnWords
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.files.locks import exclusive
 from kws.inference.cores import available_cores
 from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
 from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
-from kws.reports.own_words import OwnWords, write_own_words
 from kws.training.augment import Augmenter
 from kws.training.body import load_others, start_from
 from kws.training.left_out import leave_out
@@ -49,9 +49,9 @@ def teach(config: Config) -> OwnWords:
         model, table = start_from(body, store.labels.names, config).eval(), store.manifest
         table = table[table["split"] == TRAINING]
         rows = table.index.to_numpy()
-        embeddings = embed(model, store.waveforms[rows],
-                           Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump()),
-                           NoiseBank.for_split(store, TRAINING, rows), settings.variations, config.seed)
+        noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
+        augmenter = Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump())
+        embeddings = embed(model, store.waveforms[rows], augmenter, noise, settings.variations, config.seed)
         targets = table["label"].map(store.labels.index).to_numpy()
         synthetic = table["path"].map(lambda path: SYNTHETIC in path.split("/")[1:-1]).to_numpy(dtype=bool)
         lesson = Lesson(embeddings, targets, synthetic, store.labels, load_others(body).without(store.labels.keywords))
@@ -63,7 +63,6 @@ def teach(config: Config) -> OwnWords:
 
 
 def _write(config: Config, model: KwsForAudioClassification, own: OwnWords) -> None:
-    """Write the model folder, and into it `own-words.html`: how sure one can be."""
     found, *interval = own.found
     summary = {"recordings": len(own.answers), "speakers": int(own.answers["speaker"].nunique()), "seed": config.seed,
                "left_out": {"by": "speaker" if own.by_speaker else "take", "found": found, "interval": interval,
@@ -73,5 +72,4 @@ def _write(config: Config, model: KwsForAudioClassification, own: OwnWords) -> N
         model.save_pretrained(folder)
         KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
         (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        write_own_words(own, folder / "own-words.html", ", ".join(own.keywords))
         write_model_card(folder / CARD_FILE, config.data, summary)

@@ -1,5 +1,6 @@
 import pytest
 
+from kws.config.sections import DataConfig
 from kws.training.model_card import write_model_card
 
 SUMMARY = {"num_parameters": 12345, "kept_epoch": 19, "epochs": 20, "seed": 3,
@@ -8,8 +9,9 @@ SUMMARY = {"num_parameters": 12345, "kept_epoch": 19, "epochs": 20, "seed": 3,
 
 @pytest.fixture
 def card(tmp_path):
-    def write(attribution="", licence=""):
-        write_model_card(tmp_path / "README.md", ("yes", "no"), 16000, 8000, SUMMARY, attribution, licence)
+    def write(attribution="", licence="", summary=SUMMARY):
+        data = DataConfig(keywords=("yes", "no"), clip_seconds=0.5, attribution=attribution, licence=licence)
+        write_model_card(tmp_path / "README.md", data, summary)
         return (tmp_path / "README.md").read_text()
 
     return write
@@ -25,3 +27,11 @@ def test_it_names_whose_recordings_they_are_and_under_what_licence(card):
     assert "Trained on recordings of Ann.\nLicence of the recordings: CC0\n" in card("recordings of Ann", "CC0")
     assert "Trained on" not in card(licence="CC0") and "Licence" not in card("recordings of Ann")
     assert "do not say" in card() and "do not say" not in card(licence="CC0")
+
+
+def test_it_says_how_words_were_taught(card):
+    taught = {"num_parameters": 12345, "recordings": 20, "speakers": 5, "seed": 0,
+              "left_out": {"by": "speaker", "found": 0.9, "interval": [0.7, 0.97], "others_taken": 0.02}}
+    text = card(summary=taught)
+    assert "20 recordings of 5 speaker(s)" in text and "90% were found (70% to 97%)" in text
+    assert "the recordings that taught it, each left out in turn" in text

@@ -14,7 +14,7 @@ from kws.inference.listening import StreamModel, listen
 from kws.inference.spotter import KeywordSpotter
 from kws.model.folder import BODY, OTHERS_FILE, STREAM_FILE
 from kws.model.labels import LabelSet
-from kws.reports.own_words import summary_text
+from kws.training.own_words import summary_text
 from kws.training.body import Others, load_others, save_others
 from kws.training.left_out import leave_out, share_of
 from kws.training.teaching import Lesson, fit
@@ -148,7 +148,7 @@ def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here
     assert json.loads((folder / "metrics.json").read_text())["left_out"]["by"] == "speaker"
     spotter = KeywordSpotter(folder)
     clips = sorted((recordings / "yes").glob("*.wav"))
-    answers = [prediction.label for prediction in spotter.predict(clips)]
+    answers = [prediction.label for prediction in spotter(clips)]
     assert answers.count("yes") > 0.8 * len(clips)
     model = StreamModel(folder / STREAM_FILE)
     assert model.labels.keywords == ("yes", "no")

@@ -77,12 +77,12 @@ class Mean:
     settings = DetectorSettings(threshold=0.5, smoothing_seconds=0.1, refractory_seconds=0.3)
 
     def step(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[1, R * 320], [1, 1] -> [R, 5], [1, 1]."""
+        """[1, R * 320], [1, 1] -> [1, R, 5], [1, 1]."""
         steps = samples.reshape(-1, self.step_samples)
         count = state[0, 0] + np.arange(len(steps))
         logits = np.stack([40 * steps.mean(axis=1), 8 * steps.max(axis=1), -20 * steps.mean(axis=1), 4 + 0 * count,
                            count % 3], axis=1)
-        return logits, np.array([[count[-1] + 1]])
+        return logits[None], np.array([[count[-1] + 1]])
 
 
 def chunks() -> list[list[float]]:
