@@ -15,6 +15,8 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
 
+from kws.model.folder import SHIPPED
+
 # Tests that run in the background ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -50,6 +52,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "services" if module.startswith("tests/integration/") else module
 
     return ByModule(config, log)
+
+
+@pytest.fixture(autouse=True)
+def no_trained_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no model is named the shipped one answers, also in a clone in which somebody trained one."""
+    monkeypatch.setattr("kws.commands.cli.TRAINED", SHIPPED)
 
 
 @pytest.fixture(scope="session")

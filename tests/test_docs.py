@@ -98,5 +98,5 @@ def test_the_first_command_of_the_readme_answers_as_shown(capsys):
 def test_what_the_readme_listens_to_is_heard_as_shown(capsys):
     text = READMES[0].read_text(encoding="utf-8")
     command, shown = re.search(r"```\nkws (listen .*)\n```\n\n```text\n(.*?)```", text, re.S).groups()
-    assert main(shlex.split(command)) == 0
+    assert main([*shlex.split(command), "--model", str(SHIPPED)]) == 0
     assert capsys.readouterr().out == shown

@@ -130,6 +130,7 @@ def test_transformers_answers_alike_from_the_folder_alone(clips, expected, tmp_p
 def test_prediction_takes_it_from_any_folder(tmp_path, monkeypatch, capsys, clips, wav_bytes):
     (tmp_path / "still.wav").write_bytes(wav_bytes(clips[0]))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kws.commands.cli.TRAINED", Path("models/kws"))
     assert main(["predict", "--input_path", "still.wav", "--output_path", "preds.csv"]) == EXIT_OK
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("models/kws: no such folder; ") and " ".join(CONFIG.data.keywords) in line

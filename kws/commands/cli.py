@@ -45,6 +45,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
                         help=f"model folder, or an ONNX file (default: {TRAINED}, or the shipped model without it)")
 
 
+def add_stream_model(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a model for running sound."""
+    parser.add_argument("--model", type=Path, help="exported model folder with a stream.onnx "
+                        f"(default: {TRAINED}, or the shipped model without it)")
+
+
 def chosen_model(model: Optional[Path]) -> Path:
     """Return the model that the user named; else models/kws if it exists, even if broken, else the shipped one."""
     if model is not None:

@@ -16,17 +16,15 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK, logger
+from kws.commands.cli import EXIT_OK, add_stream_model, chosen_model, logger
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
-from kws.model.folder import SHIPPED
 from kws.web.site import write_site
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--model", type=Path, default=SHIPPED,
-                        help="exported model folder with a stream.onnx (default: the shipped one)")
+    add_stream_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8000, help="default: 8000; 0: any that is free")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the page to a new folder instead")
@@ -42,15 +40,16 @@ def port(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C, or write it."""
+    model = chosen_model(args.model)
     if args.write is not None:
         if args.write.exists():
             raise DataError(f"{args.write}: exists; expected a new folder", "exists")
         with atomic_folder(args.write) as folder:
-            write_site(args.model, folder)
+            write_site(model, folder)
         print(f"{args.write}: open its index.html by a web server, not as a file")
         return EXIT_OK
     with tempfile.TemporaryDirectory() as name:
-        write_site(args.model, Path(name))
+        write_site(model, Path(name))
         serve(Path(name), args.host, args.port)
     return EXIT_OK
 

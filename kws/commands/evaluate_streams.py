@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Optional
 
 from kws.audio.folders import STREAMS_FOLDER
-from kws.commands.cli import EXIT_OK, add_config
-from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.commands.cli import EXIT_OK, add_config, add_stream_model, chosen_model
+from kws.model.folder import STREAM_FILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("streams", type=Path, nargs="?",
                         help=f"folder with manifest.csv and events.csv (default: {STREAMS_FOLDER} of the data folder)")
-    parser.add_argument("--model", type=Path, default=SHIPPED,
-                        help="exported model folder with a stream.onnx (default: the shipped one)")
+    add_stream_model(parser)
     parser.add_argument("--per-hour", type=_rate, metavar="N", help="false accepts an hour to choose the threshold for")
     parser.add_argument("--write", action="store_true", help="store the rule and the advice on thresholds in the model")
     parser.add_argument("--timeline", metavar="PATH",
@@ -62,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from kws.tracking.results import log_evaluation
     from kws.tracking.run_file import read_run
 
+    args.model = chosen_model(args.model)
     tracked = read_run(args.model)
     # Who did not train has no configuration.
     config = load_config(args.config, args.set) if tracked or args.streams is None else None

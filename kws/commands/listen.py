@@ -24,7 +24,7 @@ from typing import Iterator, Optional, Sequence
 
 from kws.audio.microphone import list_microphones
 from kws.audio.pipe import CHANNELS, RATES, RawFormat, signed_16_bit
-from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, logger
+from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_stream_model, chosen_model, logger
 from kws.errors import AudioError, DataError
 from kws.inference.clips import ClipSaver
 from kws.inference.detector import DetectorSettings, with_thresholds
@@ -34,7 +34,7 @@ from kws.inference.meter import Meter
 from kws.inference.programs import Programs
 from kws.inference.reactions import Reactions, follow
 from kws.inference.sources import STANDARD_INPUT, SoundSource, microphone_source, recorded_sources
-from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.model.folder import STREAM_FILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_and_thresholds(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a model for running sound, and of its rule."""
-    parser.add_argument("--model", type=Path, default=SHIPPED,
-                        help="exported model folder with a stream.onnx (default: the shipped one)")
+    add_stream_model(parser)
     parser.add_argument("--threshold", type=threshold, action="append", default=[], metavar="[WORD=]CONFIDENCE",
                         help="least confidence of a keyword, or of all, between 0 and 1; may be repeated (default: the "
                         "model's)")
@@ -109,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     raw = raw_format(args, args.recordings)
     _check(args)
-    model = StreamModel(args.model / STREAM_FILE)
+    model = StreamModel(chosen_model(args.model) / STREAM_FILE)
     settings = rule_of(model, args.threshold)
     sources: Iterator[SoundSource] = (
         recorded_sources(args.recordings, model.sample_rate, raw) if args.recordings

@@ -17,6 +17,7 @@ import importlib.util
 from typing import NamedTuple
 from urllib.parse import urlparse
 
+from kws.commands.cli import chosen_model
 from kws.commands.listen import add_model_and_thresholds, between, rule_of
 from kws.errors import DataError, ModelError
 from kws.inference.listening import StreamModel
@@ -70,11 +71,12 @@ def run(args: argparse.Namespace) -> int:
     if args.zeroconf and importlib.util.find_spec("zeroconf") is None:
         raise DataError("--zeroconf needs the package zeroconf, which is not installed: pip install zeroconf",
                         "no_zeroconf")
-    model = StreamModel(args.model / STREAM_FILE)
+    folder = chosen_model(args.model)
+    model = StreamModel(folder / STREAM_FILE)
     if not model.hears_many:
-        raise ModelError(f"{args.model / STREAM_FILE}: hears one sound at a time; `kws export` makes a file that hears "
+        raise ModelError(f"{folder / STREAM_FILE}: hears one sound at a time; `kws export` makes a file that hears "
                          "many")
-    languages = args.language or (["en"] if args.model.resolve() == SHIPPED else [])
+    languages = args.language or (["en"] if folder.resolve() == SHIPPED else [])
     service = Service(model, rule_of(model, args.threshold), languages, args.max_connections)
     host, port = args.uri
     asyncio.run(serve(service, host, port, args.zeroconf, lambda: print(

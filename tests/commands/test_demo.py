@@ -103,7 +103,8 @@ def test_a_taken_port_is_told(site, capsys):
 
 
 def test_it_is_offered_with_what_browsers_must_know(site):
-    process = subprocess.Popen([sys.executable, "-m", "kws", "demo", "--port", "0"], text=True, stdout=subprocess.PIPE,
+    process = subprocess.Popen([sys.executable, "-m", "kws", "demo", "--port", "0", "--model", str(SHIPPED)],
+                               text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     address = process.stdout.readline().split()[0]
     policy = re.search(r"Content-Security-Policy\" content=\"([^\"]+)", (site / "index.html").read_text())[1]

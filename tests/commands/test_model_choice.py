@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from kws import KeywordSpotter
+from kws.__main__ import main
 from kws.commands import cli
 from kws.errors import ModelError
 
@@ -18,6 +19,7 @@ def shipped(exported, tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(cli, "SHIPPED", exported)
+    monkeypatch.setattr(cli, "TRAINED", Path("models/kws"))
     return exported
 
 
@@ -69,3 +71,11 @@ def test_a_model_that_was_named_has_no_substitute(shipped, caplog, model):
 def test_a_library_does_not_look_into_the_current_folder(shipped, caplog):
     shutil.copytree(shipped, "models/kws")
     assert "down" in KeywordSpotter().labels.keywords and caplog.records == []
+
+
+@pytest.mark.parametrize("command", [["listen", "a.wav"], ["demo", "--write", "site"], ["serve-wyoming"],
+                                     ["evaluate-streams", "."]])
+def test_running_sound_is_heard_by_ones_own_model_too(shipped, command, capsys):
+    Path("models/kws").mkdir(parents=True)  # without a model in it: who takes it says so
+    assert main(command) == cli.EXIT_BAD_INPUT
+    assert "models/kws/stream.onnx" in capsys.readouterr().err

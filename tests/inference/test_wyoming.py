@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = sorted((ROOT / "docs/samples").glob("*.flac"))
 FIVE_WORDS = ROOT / "docs/samples/five-words.flac"
 RATE, CHUNK = 16_000, 1024  # samples: what Home Assistant and its satellites send
-SERVE = [sys.executable, "-m", "kws", "serve-wyoming", "-v", "--uri"]
+SERVE = [sys.executable, "-m", "kws", "serve-wyoming", "-v", "--model", str(SHIPPED), "--uri"]
 
 
 @pytest.fixture(scope="module")

@@ -47,8 +47,8 @@ def served(*options: str) -> Iterator[str]:
         pytest.skip("no browser; Debian's package chromium is one")
     if shutil.which("npm") is None:
         pytest.skip("no npm; Debian's package npm is one")
-    process = subprocess.Popen([sys.executable, "-m", "kws", "demo", "--port", "0", *options], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "kws", "demo", "--port", "0", "--model", str(SHIPPED),
+                                *options], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
