@@ -40,7 +40,7 @@ from kws.training.body import Others, save_others, start_from
 from kws.training.stream_job import recordings
 from kws.training.teaching import embed
 
-_WORDS, _SILENCE, _MOMENTS = 2400, 200, 2200  # so much fits into a wheel
+_WORDS, _SILENCE, _MOMENTS = 2400, 200, 1800  # so much fits into a wheel
 _VOICES = 40  # of a word, at most, that tell how much voices differ
 _COUNTED = 12  # no word counts more for that than one of so many voices
 _SECONDS = 8  # of a piece of running sound

@@ -5,7 +5,6 @@ import copy
 import json
 import logging
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +54,8 @@ def train_for_streams(config: Config) -> Path:
     """
     settings = config.streams
     torch.manual_seed(config.seed)
-    torch.set_num_threads(config.training.num_threads or os.cpu_count() or 1)
+    if config.training.num_threads:  # else PyTorch's own choice, which OMP_NUM_THREADS may name
+        torch.set_num_threads(config.training.num_threads)
     model, store = load_torch_model(config.training.model), load_store(config.data.prepared)
     check_streamable(model.network)
     recipe = Recipe(settings.steps, settings.batch_size, settings.learning_rate, settings.negative_weight,

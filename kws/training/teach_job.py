@@ -15,7 +15,6 @@ from kws.errors import ConfigError
 from kws.training.own_words import OwnWords
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.files.locks import exclusive
-from kws.inference.cores import available_cores
 from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
 from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
 from kws.training.augment import Augmenter
@@ -44,7 +43,8 @@ def teach(config: Config) -> OwnWords:
     store = load_store(config.data.prepared)
     check_replaceable(settings.model, CONFIG_FILE, MODEL_TYPE)
     torch.manual_seed(config.seed)
-    torch.set_num_threads(settings.num_threads or available_cores())
+    if settings.num_threads:  # else PyTorch's own choice, which OMP_NUM_THREADS may name
+        torch.set_num_threads(settings.num_threads)
     with exclusive(settings.model, "a training"):
         model, table = start_from(body, store.labels.names, config).eval(), store.manifest
         table = table[table["split"] == TRAINING]
