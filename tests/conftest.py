@@ -4,6 +4,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,10 +55,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByModule(config, log)
 
 
+@pytest.fixture(scope="session")
+def copy_of_shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model, for commands that may write to it."""
+    return Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("trained") / "kws"))
+
+
 @pytest.fixture(autouse=True)
-def no_trained_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_trained_model(copy_of_shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no model is named the shipped one answers, also in a clone in which somebody trained one."""
-    monkeypatch.setattr("kws.commands.cli.TRAINED", SHIPPED)
+    monkeypatch.setattr("kws.commands.cli.TRAINED", copy_of_shipped)
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ def test_a_trained_network_becomes_a_body(exported, corpus, tmp_path, noise, mon
     assert set(others.names) >= {"yes", "no"} and len(others.names) == len(others.words)
     assert len(others.moments) > 10 and others.within.shape == (others.words.shape[1],) * 2
     own = [word for value in (f"data.root={root}", 'data.keywords=["yes", "no"]', f"data.prepared={tmp_path / 'own'}",
-                              f"training.model={tmp_path / 'model'}", f"training.start_from={body}")
-           for word in ("--set", value)]
+                              f"training.model={tmp_path / 'model'}", f"training.start_from={body}",
+                              "tracking.enabled=false") for word in ("--set", value)]
     assert main(["prepare", str(body / "own.yaml"), *own]) == EXIT_OK
     assert main(["train", str(body / "own.yaml"), *own]) == EXIT_OK
     assert "left out in turn" in capsys.readouterr().out

@@ -51,6 +51,14 @@ def add_stream_model(parser: argparse.ArgumentParser) -> None:
                         f"(default: {TRAINED}, or the shipped model without it)")
 
 
+def between(text: str, numbers: range) -> int:
+    """Read an integer of a range from the command line."""
+    value = int(text)
+    if value not in numbers:
+        raise argparse.ArgumentTypeError(f"{text}: expected {min(numbers):,} to {max(numbers):,}")
+    return value
+
+
 def chosen_model(model: Optional[Path]) -> Path:
     """Return the model that the user named; else models/kws if it exists, even if broken, else the shipped one."""
     if model is not None:

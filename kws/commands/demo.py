@@ -16,7 +16,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK, add_stream_model, chosen_model, logger
+from kws.commands.cli import EXIT_OK, add_stream_model, between, chosen_model, logger
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
 from kws.web.site import write_site
@@ -32,10 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def port(text: str) -> int:
     """Read a port from the command line; argparse puts the name of this function into its message."""
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 65535")
-    return value
+    return between(text, range(65_536))
 
 
 def run(args: argparse.Namespace) -> int:

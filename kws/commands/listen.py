@@ -20,11 +20,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Sequence
 
-from kws.audio.microphone import list_microphones
-from kws.audio.pipe import CHANNELS, RATES, RawFormat, signed_16_bit
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_stream_model, chosen_model, logger
+from kws.commands.sound_input import add_sound_input, chosen_sources, print_devices, raw_format
 from kws.errors import AudioError, DataError
 from kws.inference.clips import ClipSaver
 from kws.inference.detector import DetectorSettings, with_thresholds
@@ -33,7 +32,7 @@ from kws.inference.listening import Listener, StreamModel
 from kws.inference.meter import Meter
 from kws.inference.programs import Programs
 from kws.inference.reactions import Reactions, follow
-from kws.inference.sources import STANDARD_INPUT, SoundSource, microphone_source, recorded_sources
+from kws.inference.sources import SoundSource
 from kws.model.folder import STREAM_FILE
 
 
@@ -42,12 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recordings", type=Path, nargs="*", metavar="INPUT",
                         help="recording, folder of them, or - for standard input (default: the microphone)")
     add_model_and_thresholds(parser)
-    parser.add_argument("--device", metavar="NAME",
-                        help="microphone: a part of its name, or its index (default: the system's)")
-    parser.add_argument("--list-devices", action="store_true", help="list the microphones and end")
-    parser.add_argument("--rate", type=rate, metavar="HZ",
-                        help="standard input is raw samples of this rate, signed 16 bit, little endian")
-    parser.add_argument("--channels", type=channels, metavar="N", help="of raw samples (default: 1)")
+    add_sound_input(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else text")
     parser.add_argument("--output_path", type=Path, metavar="OUT",
                         help="file for the lines, replaced (default: the terminal)")
@@ -71,18 +65,8 @@ def rule_of(model: StreamModel, thresholds: Sequence[tuple[str, float]]) -> Dete
     return with_thresholds(model.settings, model.labels, by_word.pop("", None), by_word)
 
 
-def rate(text: str) -> int:
-    """Read a sampling rate from the command line; argparse puts the name of this function into its message."""
-    return between(text, RATES)
-
-
-def channels(text: str) -> int:
-    """Read a number of channels, likewise."""
-    return between(text, CHANNELS)
-
-
 def threshold(text: str) -> tuple[str, float]:
-    """Read WORD=CONFIDENCE or CONFIDENCE, likewise; "" is every word."""
+    """Read WORD=CONFIDENCE or CONFIDENCE from the command line; "" is every word."""
     word, equals, number = text.rpartition("=")
     try:
         value = float(number)
@@ -93,47 +77,19 @@ def threshold(text: str) -> tuple[str, float]:
     return word, value
 
 
-def between(text: str, numbers: range) -> int:
-    """Read an integer that has to be one of these."""
-    value = int(text)
-    if value not in numbers:
-        raise argparse.ArgumentTypeError(f"{text}: expected {min(numbers):,} to {max(numbers):,}")
-    return value
-
-
 def run(args: argparse.Namespace) -> int:
     """Listen, and tell what was heard."""
     if args.list_devices:
-        print("\n".join(list_microphones()) or "no microphone")
+        print_devices()
         return EXIT_OK
-    raw = raw_format(args, args.recordings)
+    raw = raw_format(args, args.recordings, "kws listen -")
     _check(args)
     model = StreamModel(chosen_model(args.model) / STREAM_FILE)
     settings = rule_of(model, args.threshold)
-    sources: Iterator[SoundSource] = (
-        recorded_sources(args.recordings, model.sample_rate, raw) if args.recordings
-        else iter([microphone_source(model.sample_rate, args.device)]))
+    sources = chosen_sources(args, args.recordings, model.sample_rate, raw)
     with _reactions(args, model.sample_rate) as reactions:
         failed = _listen(Listener(model, settings), sources, reactions)
     return EXIT_SOME_FAILED if failed or reactions.lost else EXIT_OK
-
-
-def raw_format(args: argparse.Namespace, recordings: Sequence[Path]) -> Optional[RawFormat]:
-    """Return what standard input is, if it is raw; refuse options of a source that is not heard.
-
-    Args:
-        args: `device`, `rate` and `channels`.
-        recordings: that are heard; none: the microphone is.
-    """
-    if recordings and args.device is not None:
-        raise DataError("--device chooses a microphone, which is not heard beside recordings; leave one of them out",
-                        "no_effect")
-    if args.rate is not None and STANDARD_INPUT not in recordings or args.channels is not None and args.rate is None:
-        raise DataError("--rate and --channels describe raw samples from standard input: kws listen - --rate 16000 "
-                        "--channels 1", "no_effect")
-    if list(recordings).count(STANDARD_INPUT) > 1:
-        raise DataError("standard input can be heard once; found - several times", "no_input")
-    return None if args.rate is None else signed_16_bit(args.rate, args.channels or 1)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def prepare_recordings(config: Config, reports: Path) -> None:
     from kws.data.prepare import RejectedData, prepare
     from kws.data.store import load_store
     from kws.model.features import LogMel
-    from kws.reports.recordings import summary_text, write_summary
+    from kws.evaluation.reports.recordings import summary_text, write_summary
 
     data, started = config.data, time.perf_counter()
     is_anew = config.training.trains == "network"  # a body knows other words and silence already

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Iterator
 
 from kws.audio.decode import AUDIO_SUFFIXES
-from kws.audio.microphone import Gap, list_microphones
+from kws.audio.microphone import Gap
 from kws.audio.recording.files import TakeFolder, checked_speaker
 from kws.audio.recording.keyboard import Keyboard
 from kws.audio.recording.recorder import Recorder
 from kws.audio.recording.takes import Take, TakeFinder
-from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED, logger
-from kws.commands.listen import channels, rate, raw_format
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED, between, logger
 from kws.commands.prompts import Prompts
+from kws.commands.sound_input import add_sound_input, chosen_sources, print_devices, raw_format
 from kws.errors import AudioError, DataError
 from kws.inference.meter import LevelBar
-from kws.inference.sources import STANDARD_INPUT, SoundSource, microphone_source, recorded_sources
+from kws.inference.sources import STANDARD_INPUT, SoundSource
 from kws.model.labels import check_word
 
 SAMPLE_RATE = 16000
@@ -50,20 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="data folder, which is added to (default: my-recordings)")
     parser.add_argument("--window", type=window, default=1.0, metavar="SECONDS",
                         help="that a word has to fit in, 0.3 to 1.5 (default: 1.0)")
-    parser.add_argument("--device", metavar="NAME",
-                        help="microphone: a part of its name, or its index (default: the system's)")
-    parser.add_argument("--list-devices", action="store_true", help="list the microphones and end")
-    parser.add_argument("--rate", type=rate, metavar="HZ",
-                        help="standard input is raw samples of this rate, signed 16 bit, little endian")
-    parser.add_argument("--channels", type=channels, metavar="N", help="of raw samples (default: 1)")
+    add_sound_input(parser)
 
 
 def takes(text: str) -> int:
     """Read a number of takes from the command line; argparse puts the name of this function into its message."""
-    value = int(text)
-    if not 1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 to 1,000")
-    return value
+    return between(text, range(1, 1001))
 
 
 def window(text: str) -> float:
@@ -77,18 +69,17 @@ def window(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Record, and tell what was kept."""
     if args.list_devices:
-        print("\n".join(list_microphones()) or "no microphone")
+        print_devices()
         return EXIT_OK
     recordings = [Path(text) for text in args.words if _is_recording(text)]
     words = [_word(text) for text in args.words if not _is_recording(text)]
-    raw = raw_format(args, recordings)
+    raw = raw_format(args, recordings, "kws record lights -")
     _check(words, recordings)
     speaker = checked_speaker(args.speaker) if args.speaker is not None else _login_name()
     wanted = args.takes or (None if recordings else TAKES)
     folder = TakeFolder(args.output_path, speaker, SAMPLE_RATE)
     with folder.alone():
-        sources: Iterator[SoundSource] = (recorded_sources(recordings, SAMPLE_RATE, raw) if recordings
-                                          else iter([microphone_source(SAMPLE_RATE, args.device)]))
+        sources = chosen_sources(args, recordings, SAMPLE_RATE, raw)
         recorder = Recorder(words, wanted, folder, args.window)
         failed = _record(recorder, sources, is_live=not recordings)
     return _report(recorder, failed)

@@ -17,8 +17,8 @@ import importlib.util
 from typing import NamedTuple
 from urllib.parse import urlparse
 
-from kws.commands.cli import chosen_model
-from kws.commands.listen import add_model_and_thresholds, between, rule_of
+from kws.commands.cli import between, chosen_model
+from kws.commands.listen import add_model_and_thresholds, rule_of
 from kws.errors import DataError, ModelError
 from kws.inference.listening import StreamModel
 from kws.model.folder import SHIPPED, STREAM_FILE

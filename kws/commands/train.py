@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from kws.commands.cli import EXIT_OK, add_config, logger, start_logging
+from kws.errors import ConfigError
 
 if TYPE_CHECKING:
     from kws.config.sections import Config
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         start_logging(0)
         logger.setLevel(logging.ERROR)
     if config.training.trains == "classifier":
-        print(_taught(config))
+        print(_taught(config, args.resume))
         return EXIT_OK
     from kws.tracking.tracker import build_tracker  # after the settings are known to be good: it takes seconds
     from kws.training.trainer import train
@@ -55,9 +56,16 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _taught(config: Config) -> str:
+def _taught(config: Config, resume: bool) -> str:
     """Train a classifier on a body that knows speech; say how sure it is."""
+    if resume:
+        raise ConfigError("--resume", ["has no effect on training.trains=classifier, which takes seconds; leave it "
+                                       "out"])
+    from kws.tracking.tracker import build_tracker
     from kws.training.own_words import summary_text
     from kws.training.teach_job import teach
 
-    return summary_text(teach(config))
+    with build_tracker(config) as tracker:
+        own = teach(config, tracker)
+        tracker.finish(own.figures)
+    return summary_text(own)

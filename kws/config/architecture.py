@@ -1,13 +1,19 @@
 """Architecture files: which network, of what sizes."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from kws.config.schema import Count, Dropout, Odd, Pair, Section, validate
 from kws.config.yaml_files import read_yaml
+from kws.errors import ConfigError
+from kws.model.folder import CONFIG_FILE
+
+if TYPE_CHECKING:
+    from kws.config.sections import Config
 
 
 class Stem(Section):
@@ -78,6 +84,18 @@ class BroadcastResidual(Architecture):
 
 
 _ARCHITECTURES: dict[str, type[Architecture]] = {"folded-mel": FoldedMel, "broadcast-residual": BroadcastResidual}
+
+
+def configured_architecture(config: Config) -> Architecture:
+    """Read what a training trains: the architecture of the model that it starts from, else the file it names."""
+    if config.training.start_from is None:
+        return load_architecture(config.architecture)
+    path = config.training.start_from / CONFIG_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))["architecture"]
+        return validate(_ARCHITECTURES[document["network"]], document, str(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError("training.start_from", [f"{path}: found {error}; expected a model folder"]) from None
 
 
 def load_architecture(path: Path) -> Architecture:

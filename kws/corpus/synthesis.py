@@ -10,6 +10,7 @@ import hashlib
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Mapping, Optional, Sequence
 
@@ -73,7 +74,8 @@ def synthesize(destination: Path, keywords: Sequence[str] = KEYWORDS, words: Seq
     with atomic_folder(destination) as folder:
         executor = ThreadPoolExecutor(workers or available_cores())  # a thread per process of a voice
         try:
-            jobs = executor.map(lambda speaker: write_clips(folder, speaker, takes, seed), cast)
+            places = {word: folder / word for word in takes}
+            jobs = executor.map(lambda speaker: _write_clips(places, speaker, takes, seed), cast)
             babblers = _babblers(seed)
             _write_noises(folder / NOISE_FOLDER, babblers, seed)
             clips = sum(tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None))
@@ -156,30 +158,40 @@ def _write_talk(folder: Path, cast: Sequence[Speaker], keywords: Sequence[str], 
         acoustics.write(folder / f"{speaker.name}.flac", samples)
 
 
-def add_voices(folder: Path, keywords: Sequence[str], seed: int) -> int:
+def add_voices(folder: Path, keywords: Sequence[str], seed: int) -> None:
     """Have every synthetic voice say each keyword once, in `<word>/synthetic/` of a folder of recordings.
 
-    Clips that are there already stay; each is written whole or not at all.
+    A folder of synthetic recordings is written whole or not at all; one that is there stays.
 
-    Returns:
-        number of clips that were missing.
     Raises:
         DataError: "missing_voices", "bad_word", "word_not_spoken", "word_too_long", "voice_failed".
     """
-    takes = dict.fromkeys(keywords, 1)
+    takes = {word: 1 for word in keywords if not (folder / word / SYNTHETIC).exists()}
     _check_words(takes)
+    if not takes:
+        return
     voices.check_installed()
     cast = list(whole_cast(seed))
-    last = [folder / word / SYNTHETIC / f"{cast[-1].name}_nohash_0.wav" for word in keywords]
-    if all(path.is_file() for path in last):
-        return 0
-    with ThreadPoolExecutor(available_cores()) as executor:  # a thread per process of a voice
-        jobs = executor.map(lambda speaker: write_clips(folder, speaker, takes, seed, SYNTHETIC), cast)
-        return sum(tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None))
+    with ExitStack() as written:
+        for word in takes:
+            written.callback(_remove_if_empty, folder / word)  # after all else: nothing stays of what failed
+        places = {word: written.enter_context(atomic_folder(folder / word / SYNTHETIC)) for word in takes}
+        executor = ThreadPoolExecutor(available_cores())  # a thread per process of a voice
+        try:
+            jobs = executor.map(lambda speaker: _write_clips(places, speaker, takes, seed), cast)
+            for _ in tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None):
+                pass
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
-def write_clips(folder: Path, speaker: Speaker, takes: Mapping[str, int], seed: int, inside: str = "") -> int:
-    """Write all clips of one speaker, perhaps in a folder inside that of the word; returns their number."""
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _write_clips(places: Mapping[str, Path], speaker: Speaker, takes: Mapping[str, int], seed: int) -> int:
+    """Write all clips of one speaker, each into the folder of its word; returns their number."""
     names = [(word, take) for word, number in takes.items() for take in range(number)]
     utterances = []
     for word, take in names:
@@ -190,5 +202,5 @@ def write_clips(folder: Path, speaker: Speaker, takes: Mapping[str, int], seed: 
     for (word, take), waveform in zip(names, spoken):
         rng = acoustics.generator(seed, speaker.name, word, take, "recording")
         clip = acoustics.record(waveform, speaker.response, speaker.hiss, rng)
-        acoustics.write(folder / word / inside / f"{speaker.name}_nohash_{take}.wav", clip)
+        acoustics.write(places[word] / f"{speaker.name}_nohash_{take}.wav", clip)
     return len(names)

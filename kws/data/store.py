@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping
+from typing import Any, BinaryIO, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,17 @@ def load_store(folder: Path) -> PreparedStore:
     names = [recording["path"].partition("/")[2] for recording in index["noise"]]
     return PreparedStore(manifest, waveforms, dict(zip(names, recordings)), index["sample_rate"], labels,
                          index["digest"])
+
+
+def load_matching_store(folder: Path, sample_rate: int, num_samples: int, keywords: Sequence[str]) -> PreparedStore:
+    """Load the prepared store; raise DataError "stale_store" if it was prepared for other settings."""
+    store = load_store(folder)
+    found = (store.sample_rate, store.waveforms.shape[1], store.labels.names)
+    expected = (sample_rate, num_samples, LabelSet.from_keywords(keywords).names)
+    if found != expected:
+        raise DataError(f"{folder}: prepared for {found}; the configuration asks for {expected}; run `kws prepare` "
+                        "again", "stale_store")
+    return store
 
 
 def write_samples(file: BinaryIO, samples: np.ndarray) -> int:

@@ -18,8 +18,8 @@ from kws.files.atomic import atomic_folder, check_replaceable
 from kws.inference.inputs import list_inputs
 from kws.inference.spotter import Clip, KeywordSpotter
 from kws.model.labels import LabelSet
-from kws.reports import plots
-from kws.reports.page import Section, write_page
+from kws.evaluation.reports import plots
+from kws.evaluation.reports.page import Section, write_page
 
 _BATCH_SIZE = 256
 _MISTAKES = 20

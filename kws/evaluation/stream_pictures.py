@@ -12,7 +12,7 @@ from kws.evaluation.streams import Outcome
 from kws.evaluation.threshold_advice import sweep
 from kws.inference.detector import DetectorSettings, confidence_of
 from kws.inference.listening import detector_of
-from kws.reports.stream_plots import Curve, Mark, Spoken, det_figure, timeline_figure, words_figure
+from kws.evaluation.reports.stream_plots import Curve, Mark, Spoken, det_figure, timeline_figure, words_figure
 
 _TIMELINE_SECONDS, _STEP_SECONDS = 60.0, 10.0
 

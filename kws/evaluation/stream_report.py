@@ -15,7 +15,7 @@ from kws.evaluation.streams import Outcome, poisson_interval
 from kws.evaluation.threshold_advice import Advice, advise
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.inference.detector import DetectorSettings, confidence_of
-from kws.reports.page import Section, write_page
+from kws.evaluation.reports.page import Section, write_page
 
 TARGETS = (4.0, 2.0, 1.0, 0.5, 0.1)  # false accepts an hour that advice is given for
 _LISTED = 200  # false accepts in the page's table

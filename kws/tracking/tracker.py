@@ -20,7 +20,7 @@ from typing import Any, Callable, Mapping, Optional
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from kws.config.architecture import load_architecture
+from kws.config.architecture import configured_architecture
 from kws.config.sections import Config
 from kws.config.yaml_files import flatten
 from kws.errors import TrackingError
@@ -207,5 +207,5 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _parameters(config: Config) -> dict[str, str]:
     """Flatten the settings and the architecture; what is no word is JSON, so that types can be read back."""
-    tree = {**_settings(config), "network": load_architecture(config.architecture).model_dump(mode="json")}
+    tree = {**_settings(config), "network": configured_architecture(config).model_dump(mode="json")}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(tree).items()}

@@ -14,7 +14,7 @@ from typing import Any, Mapping, Optional
 
 import torch.distributed
 
-from kws.config.architecture import load_architecture
+from kws.config.architecture import configured_architecture
 from kws.config.sections import Config
 from kws.config.yaml_files import flatten
 from kws.data.store import PreparedStore
@@ -47,12 +47,14 @@ def describe(config: Config, store: PreparedStore, num_processes: int) -> dict[s
     """Collect everything that determines the weights of a training, as plain values by dotted names."""
     tree = {
         "recordings": store.digest, "labels": list(store.labels), "seed": config.seed,
-        "network": load_architecture(config.architecture).model_dump(mode="json"),
+        "network": configured_architecture(config).model_dump(mode="json"),
         "data": config.data.model_dump(mode="json", include=_DATA),
         "features": config.features.model_dump(mode="json"), "augment": config.augment.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude=_WITHOUT_INFLUENCE),
         "teachers": [_hash(folder / WEIGHTS_FILE) for folder in config.training.teachers],
         "processes": num_processes}
+    if config.training.start_from is not None:
+        tree["start_from"] = _hash(config.training.start_from / WEIGHTS_FILE)
     return flatten(tree)
 
 

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from sklearn.model_selection import GroupKFold
 from tqdm import tqdm
 
+from kws.model.labels import UNKNOWN
 from kws.training.own_words import OwnWords
 from kws.training.teaching import Lesson, fit
 
@@ -48,18 +49,21 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
         classifier = fit(lesson.of(fold.learned, fold.others))
         logits[fold.left] = classifier.logits(lesson.embeddings[fold.left, 0])
         others[fold.others_left] = classifier.logits(lesson.others.words[fold.others_left])
-    rarity = _rarity(np.concatenate([logits[lesson.targets >= len(lesson.labels.keywords)], others]), lesson, refused)
     answered = ~np.isnan(logits).any(axis=1)
+    refusable = np.concatenate([logits[answered & (lesson.targets == lesson.labels.index(UNKNOWN))], _answered(others)])
+    rarity = _rarity(refusable, lesson, refused)
+    taken = _rarer(refusable, lesson, rarity).argmax(axis=1) < len(lesson.labels.keywords)
     answers = _answers(table, lesson, _rarer(logits, lesson, rarity))
-    right = int((answers["answer"] == answers["label"])[answered & is_keyword].sum())
-    return OwnWords(lesson.labels.keywords, answers[answered], share_of(right, int((answered & is_keyword).sum())),
-                    1 - refused, rarity, by_speaker, bool(lesson.synthetic.all()), _curve(lesson, groups, refused))
+    asked = answered & is_keyword
+    return OwnWords(
+        lesson.labels.keywords, answers[answered],
+        share_of(int((answers["answer"] == answers["label"])[asked].sum()), int(asked.sum())) if asked.any() else None,
+        float(taken.mean()) if len(taken) else None, rarity, by_speaker, bool(lesson.synthetic.all()),
+        _curve(lesson, groups, refused))
 
 
 def share_of(count: int, total: int) -> tuple[float, float, float]:
-    """Give a share, and its 95 % interval (E. Wilson, J. Am. Stat. Assoc. 22, 1927); of nothing it is anything."""
-    if total == 0:
-        return float("nan"), 0.0, 1.0
+    """Give a share, and its 95 % interval (E. Wilson, J. Am. Stat. Assoc. 22, 1927)."""
     interval = binomtest(count, total).proportion_ci(method="wilson")
     return count / total, float(interval.low), float(interval.high)
 
@@ -81,9 +85,13 @@ def _folds(lesson: Lesson, groups: np.ndarray, most: int) -> Iterator[_Fold]:
             yield _Fold(learned, left, np.flatnonzero(parts != number), np.flatnonzero(parts == number))
 
 
+def _answered(logits: np.ndarray) -> np.ndarray:
+    """Keep the rows that some classifier answered."""
+    return logits[~np.isnan(logits).any(axis=1)]
+
+
 def _rarity(others: np.ndarray, lesson: Lesson, refused: float) -> float:
     """Find how much rarer keywords must be taken to be for so many of the other words [N, C] to be refused."""
-    others = others[~np.isnan(others).any(axis=1)]
     if not len(others):
         return 1.0
     count = len(lesson.labels.keywords)

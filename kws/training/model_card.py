@@ -43,9 +43,10 @@ _NO_DATA = "Whose recordings it was trained on, `data.attribution` and `data.lic
 
 _TRAINED = ("Validation, after epoch {kept_epoch} of {epochs} (seed {seed}): accuracy {accuracy:.2%}, macro-F1 "
             "{macro_f1:.2%}.")
-_TAUGHT = ("Taught by {recordings} recordings of {speakers} speaker(s) (seed {seed}). Of keywords left out in turn, by "
-           "{by}, {found:.0%} were found ({low:.0%} to {high:.0%}); {others_taken:.1%} of other words were taken "
-           "for one.")
+_TAUGHT = "Taught by {recordings} recordings of {speakers} speaker(s) (seed {seed}). "
+_LEFT_OUT = ("Of keywords left out in turn, by {by}, {found:.0%} were found ({low:.0%} to {high:.0%}) where "
+             "{others_taken:.1%} of other words were taken for one.")
+_UNMEASURED = "With so few recordings nothing could be left out to measure it."
 
 
 def write_model_card(path: Path, data: DataConfig, summary: Mapping[str, Any]) -> None:
@@ -58,7 +59,8 @@ def write_model_card(path: Path, data: DataConfig, summary: Mapping[str, Any]) -
     """
     if "left_out" in summary:
         left_out = summary["left_out"]
-        measured = _TAUGHT.format(**summary, **left_out, low=left_out["interval"][0], high=left_out["interval"][1])
+        measured = _TAUGHT.format(**summary) + (_UNMEASURED if left_out is None else _LEFT_OUT.format(
+            **left_out, low=left_out["interval"][0], high=left_out["interval"][1]))
         measured_on = "the recordings that taught it, each left out in turn"
     else:
         measured = _TRAINED.format(**summary, **summary["validation"])

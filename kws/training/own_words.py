@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 import pandas as pd
-
-from kws.model.labels import UNKNOWN
 
 _DOUBTFUL = 0.3  # share of its answer's confidence that a recording's own word has, below which it is worth hearing
 _CONFUSED = 2  # recordings of a word that were taken for the same other one, from which on it is said
@@ -18,8 +17,9 @@ class OwnWords:
     Args:
         keywords: words to spot.
         answers: one row per recording: `path`, `label`, `answer`, `confidence` of that, `own` of its label.
-        found: share of keywords that were answered rightly, and its 95 % interval.
-        others_taken: share of other words, left out likewise, that were answered with a keyword.
+        found: share of keywords that were answered rightly, and its 95 % interval; None: none could be left out.
+        others_taken: share of other words, left out likewise, that were answered with a keyword; they are also what
+            `rarity` was chosen by.
         rarity: how many times rarer than in the lesson keywords must be taken to be for that.
         by_speaker: whether all recordings of a speaker were left out together.
         synthetic: whether only synthetic voices speak.
@@ -28,12 +28,19 @@ class OwnWords:
 
     keywords: tuple[str, ...]
     answers: pd.DataFrame
-    found: tuple[float, float, float]
-    others_taken: float
+    found: Optional[tuple[float, float, float]]
+    others_taken: Optional[float]
     rarity: float
     by_speaker: bool
     synthetic: bool
     curve: pd.DataFrame
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Final figures for a tracker: `left_out_found`, `left_out_others_taken`; empty where nothing was left out."""
+        if self.found is None or self.others_taken is None:
+            return {}
+        return {"left_out_found": self.found[0], "left_out_others_taken": self.others_taken}
 
     def per_word(self) -> pd.DataFrame:
         """One row per keyword: recordings, share found, and what it was most often taken for instead."""
@@ -46,7 +53,7 @@ class OwnWords:
         return rows.assign(doubt=doubt)[doubt < _DOUBTFUL].sort_values("doubt")[["path", "label", "answer", "own"]]
 
     def _of_keywords(self) -> pd.DataFrame:
-        return self.answers[self.answers["label"] != UNKNOWN]
+        return self.answers[self.answers["label"].isin(self.keywords)]
 
     def _row(self, word: object, rows: pd.DataFrame) -> dict[str, object]:
         wrong = rows.loc[rows["answer"] != rows["label"], "answer"].value_counts()
@@ -56,14 +63,14 @@ class OwnWords:
 
 def summary_text(own: OwnWords) -> str:
     """Say how sure one can be, in lines for a terminal."""
-    if own.per_word().empty:
+    if own.found is None or own.others_taken is None:
         return "nothing can be left out: record each word at least twice, better ten times and by several people"
     found, low, high = own.found
     who = "by people it had not heard" if own.by_speaker else "by the same voice"
     if own.synthetic:
         who = "by synthetic voices it had not heard (people are harder)"
-    lines = [f"left out in turn, {found:.0%} of the keywords {who} are found ({low:.0%} to {high:.0%}); "
-             f"{own.others_taken:.1%} of other words are taken for one"]
+    lines = [f"left out in turn, {found:.0%} of the keywords {who} are found ({low:.0%} to {high:.0%}) "
+             f"where {own.others_taken:.1%} of other words are taken for one"]
     for row in own.per_word().itertuples(index=False):
         word, _, share, instead, times = row
         confused = f"   taken for {instead} {times} times: one of the two may need another name"

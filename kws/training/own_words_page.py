@@ -9,8 +9,8 @@ from matplotlib.ticker import PercentFormatter
 
 from kws.training.own_words import OwnWords, summary_text
 from kws.model.labels import UNKNOWN
-from kws.reports.page import Section, write_page
-from kws.reports.plots import confusion_figure
+from kws.evaluation.reports.page import Section, write_page
+from kws.evaluation.reports.plots import confusion_figure
 
 _MOST_LISTED = 20
 

@@ -5,7 +5,7 @@ import copy
 import json
 import logging
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Mapping, Sequence, cast
@@ -26,7 +26,7 @@ from kws.data.background import inspect_background
 from kws.data.noise_bank import PARTS
 from kws.data.running_sound import Composer, Sources
 from kws.data.split import TRAINING
-from kws.data.store import PreparedStore, load_store
+from kws.data.store import PreparedStore, load_matching_store
 from kws.errors import AudioError, DataError
 from kws.files.atomic import atomic_file
 from kws.inference.detector import DetectorSettings
@@ -56,13 +56,15 @@ def train_for_streams(config: Config) -> Path:
     torch.manual_seed(config.seed)
     if config.training.num_threads:  # else PyTorch's own choice, which OMP_NUM_THREADS may name
         torch.set_num_threads(config.training.num_threads)
-    model, store = load_torch_model(config.training.model), load_store(config.data.prepared)
+    store = load_matching_store(config.data.prepared, config.data.sample_rate, config.data.num_samples,
+                                config.data.keywords)
+    model = load_torch_model(config.training.model)
     check_streamable(model.network)
     recipe = Recipe(settings.steps, settings.batch_size, settings.learning_rate, settings.negative_weight,
                     settings.smoothing_seconds, settings.workers, config.seed)
     with TemporaryDirectory() as scratch:  # of the samples of long recordings
         speech = recordings(_negatives(config), store.sample_rate, Path(scratch))
-        trained = _trained(config, model, sources(store, speech, config), recipe)
+        trained = _trained(config, model, sources(store, speech), recipe)
         del speech  # and their maps, before the files
     rule = DetectorSettings(threshold=math.log(settings.threshold / (1 - settings.threshold)),
                             smoothing_seconds=settings.smoothing_seconds)
@@ -73,11 +75,13 @@ def train_for_streams(config: Config) -> Path:
 def _trained(config: Config, model: KwsForAudioClassification, sound: Sources,
              recipe: Recipe) -> KwsForAudioClassification:
     """Train the network, or its classifier, as `training.trains` says."""
-    settings = config.streams
-    composer = Composer(sound, model.config.sample_rate, settings.seconds)
+    settings, rate = config.streams, model.config.sample_rate
     if config.training.trains == "classifier" and config.training.start_from is not None:
+        words, talk = bystanders(config.data.keywords, _BYSTANDERS, model.config.num_samples, config.seed)
+        sound = replace(sound, others=[*sound.others, *words], speech=[*sound.speech, *talk])
         others = load_others(config.training.start_from).without(config.data.keywords)
-        return teach_running_sound(model, composer, others, settings.seconds, recipe)
+        return teach_running_sound(model, Composer(sound, rate, settings.seconds), others, settings.seconds, recipe)
+    composer = Composer(sound, rate, settings.seconds)
     models = [_teacher(settings.teacher, model), model] if settings.teacher else [model]
     return train_on_sound(models, composer, settings.seconds, recipe)[-1]
 
@@ -145,8 +149,8 @@ def _samples(path: str, root: Path, sample_rate: int, scratch: Path) -> np.ndarr
     return inspection.samples
 
 
-def sources(store: PreparedStore, speech: Sequence[np.ndarray], config: Config) -> Sources:
-    """Take the training split's words and noise from a store; synthetic voices say what else there is to be heard."""
+def sources(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
+    """Take the training split's words and noise from a store."""
     table = store.manifest[store.manifest["split"] == TRAINING]
     begin, end = PARTS[TRAINING]
     noise = [sound[int(begin * len(sound)):int(end * len(sound))] for sound in store.noise.values()]
@@ -154,12 +158,9 @@ def sources(store: PreparedStore, speech: Sequence[np.ndarray], config: Config) 
             (*sounds(store.sample_rate), *crowds(store.waveforms, table.index.to_numpy()), *places(store.sample_rate),
              *music(store.sample_rate))]
     rng = np.random.default_rng(0)
-    others = [store.waveforms[rows.index.to_numpy()]
-              for _, rows in table[table["label"] == UNKNOWN].groupby("word")]
-    if config.training.trains == "classifier":
-        said, talked = bystanders(store.labels.keywords, _BYSTANDERS, store.waveforms.shape[1], config.seed)
-        others, speech = [*others, *said], [*speech, *talked]
+    others = table[table["label"] == UNKNOWN]
     return Sources(
         keywords=[store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords],
-        others=others, speech=speech, backgrounds=[sound for sound in (*noise, *made) if len(sound)],
+        others=[store.waveforms[rows.index.to_numpy()] for _, rows in others.groupby("word")],
+        speech=speech, backgrounds=[sound for sound in (*noise, *made) if len(sound)],
         rooms=[room_response(rng).astype(np.float32) for _ in range(_ROOMS)])

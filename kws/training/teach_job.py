@@ -2,17 +2,17 @@
 from __future__ import annotations
 
 import json
-import logging
+from typing import TYPE_CHECKING, Optional
 
+import pandas as pd
 import torch
 
 from kws.config.sections import Config
 from kws.corpus.synthesis import SYNTHETIC
 from kws.data.noise_bank import NoiseBank
 from kws.data.split import TRAINING
-from kws.data.store import load_store
+from kws.data.store import load_matching_store
 from kws.errors import ConfigError
-from kws.training.own_words import OwnWords
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.files.locks import exclusive
 from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
@@ -21,15 +21,20 @@ from kws.training.augment import Augmenter
 from kws.training.body import load_others, start_from
 from kws.training.left_out import leave_out
 from kws.training.model_card import write_model_card
+from kws.training.own_words import OwnWords
 from kws.training.prior import reweight_prior
 from kws.training.teaching import Lesson, embed, fit, write_classifier
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from kws.tracking.tracker import Tracker
 
 
-def teach(config: Config) -> OwnWords:
+def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
     """Train a classifier on the body of `training.start_from`, and write the model folder, whole or not at all.
 
+    Args:
+        config: the configuration.
+        tracker: is told that a training begins; None disables tracking.
     Returns:
         how recordings were answered that were left out in turn.
     Raises:
@@ -40,13 +45,17 @@ def teach(config: Config) -> OwnWords:
     body, settings = config.training.start_from, config.training
     if body is None:
         raise ConfigError("training.start_from", ["found null; expected the folder of a body"])
-    store = load_store(config.data.prepared)
+    store = load_matching_store(config.data.prepared, config.data.sample_rate, config.data.num_samples,
+                                config.data.keywords)
     check_replaceable(settings.model, CONFIG_FILE, MODEL_TYPE)
     torch.manual_seed(config.seed)
     if settings.num_threads:  # else PyTorch's own choice, which OMP_NUM_THREADS may name
         torch.set_num_threads(settings.num_threads)
     with exclusive(settings.model, "a training"):
         model, table = start_from(body, store.labels.names, config).eval(), store.manifest
+        if tracker is not None:
+            tracker.start(False, {"prepared_digest": store.digest,
+                                  "num_parameters": str(sum(part.numel() for part in model.network.head.parameters()))})
         table = table[table["split"] == TRAINING]
         rows = table.index.to_numpy()
         noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
@@ -55,18 +64,22 @@ def teach(config: Config) -> OwnWords:
         targets = table["label"].map(store.labels.index).to_numpy()
         synthetic = table["path"].map(lambda path: SYNTHETIC in path.split("/")[1:-1]).to_numpy(dtype=bool)
         lesson = Lesson(embeddings, targets, synthetic, store.labels, load_others(body).without(store.labels.keywords))
-        own = leave_out(lesson, table.reset_index(drop=True), settings.refused)
+        table = table.reset_index(drop=True)
+        own = leave_out(lesson, table, settings.refused)
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)
-        _write(config, model, own)
+        _write(config, model, table, own)
     return own
 
 
-def _write(config: Config, model: KwsForAudioClassification, own: OwnWords) -> None:
-    found, *interval = own.found
-    summary = {"recordings": len(own.answers), "speakers": int(own.answers["speaker"].nunique()), "seed": config.seed,
-               "left_out": {"by": "speaker" if own.by_speaker else "take", "found": found, "interval": interval,
-                            "others_taken": own.others_taken},
+def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame, own: OwnWords) -> None:
+    left_out = None
+    if own.found is not None:
+        found, *interval = own.found
+        left_out = {"by": "speaker" if own.by_speaker else "take", "found": found, "interval": interval,
+                    "others_taken": own.others_taken}
+    summary = {"recordings": len(table), "speakers": int(table["speaker"].nunique()), "seed": config.seed,
+               "left_out": left_out,
                "num_parameters": sum(parameter.numel() for parameter in model.parameters())}
     with atomic_folder(config.training.model) as folder:
         model.save_pretrained(folder)

@@ -18,8 +18,8 @@ from kws.config.architecture import load_architecture
 from kws.config.sections import Config
 from kws.data.dataset import ClipDataset
 from kws.data.split import TRAINING, VALIDATION
-from kws.data.store import PreparedStore, load_store
-from kws.errors import ConfigError, DataError, ModelError
+from kws.data.store import PreparedStore, load_matching_store
+from kws.errors import ConfigError, ModelError
 from kws.evaluation.metrics import headline, keyword_recall
 from kws.files.atomic import atomic_folder, check_replaceable, explain_full_disk
 from kws.files.locks import exclusive
@@ -90,7 +90,8 @@ def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = Non
     group = processes()
     if not group.is_joined:
         forget_others()
-    store = _load_matching_store(config)
+    store = load_matching_store(config.data.prepared, config.data.sample_rate, config.data.num_samples,
+                                config.data.keywords)
     with ExitStack() as held:
         for path in (config.training.model, config.training.checkpoints):
             if group.is_first:
@@ -136,17 +137,6 @@ def _find_start(config: Config, trainer: loop.KwsTrainer, description: Mapping[s
                        "model is written from its checkpoints", folder, how, start.epoch, config.training.epochs)
         trainer.args.num_train_epochs = start.epoch  # or one more would be trained after an early stop
     return start.path
-
-
-def _load_matching_store(config: Config) -> PreparedStore:
-    """Load the prepared store; raise DataError if it was prepared for other settings."""
-    store = load_store(config.data.prepared)
-    found = (store.sample_rate, store.waveforms.shape[1], store.labels.names)
-    expected = (config.data.sample_rate, config.data.num_samples, LabelSet.from_keywords(config.data.keywords).names)
-    if found != expected:
-        raise DataError(f"{config.data.prepared}: prepared for {found}; the configuration asks for {expected}; "
-                        "run `kws prepare` again", "stale_store")
-    return store
 
 
 def _build_trainer(config: Config, store: PreparedStore) -> tuple[loop.KwsTrainer, Progress]:

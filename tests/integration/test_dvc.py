@@ -49,7 +49,7 @@ def test_a_setting_runs_what_depends_on_it(copy, section, values, expected):
 @pytest.mark.parametrize("path, expected", [
     ("kws/model/features.py", {"prepare", "train", "evaluate", "evaluate-streams"}),
     ("kws/training/augment.py", {"train"}), ("configs/arch/nano.yaml", {"train"}),
-    ("kws/reports/plots.py", {"prepare", "evaluate", "evaluate-streams"}),
+    ("kws/evaluation/reports/plots.py", {"prepare", "evaluate", "evaluate-streams"}),
     ("configs/arch/small.yaml", set()), ("kws/commands/cli.py", set()), ("kws/tracking/tracker.py", set())])
 def test_code_runs_what_depends_on_it(copy, path, expected):
     with open(copy.folder / path, "a") as file:

@@ -35,3 +35,4 @@ def test_it_says_how_words_were_taught(card):
     text = card(summary=taught)
     assert "20 recordings of 5 speaker(s)" in text and "90% were found (70% to 97%)" in text
     assert "the recordings that taught it, each left out in turn" in text
+    assert "nothing could be left out" in card(summary={**taught, "left_out": None})

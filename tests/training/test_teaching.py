@@ -1,21 +1,30 @@
 """Own words from few recordings: the classifier, what is left out, and the whole command on the body that ships."""
 import json
 import shutil
+import sqlite3
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
+from kws.config.architecture import configured_architecture
+from kws.config.sections import load_config
+from kws.corpus.cast import whole_cast
+from kws.corpus.synthesis import SYNTHETIC, add_voices
+from kws.errors import DataError
 from kws.inference.listening import StreamModel, listen
 from kws.inference.spotter import KeywordSpotter
 from kws.model.folder import BODY, OTHERS_FILE, STREAM_FILE
 from kws.model.labels import LabelSet
+from kws.model.loading import load_torch_model
 from kws.training.own_words import summary_text
-from kws.training.body import Others, load_others, save_others
+from kws.training.body import Others, load_others, save_others, start_from
 from kws.training.left_out import leave_out, share_of
 from kws.training.teaching import Lesson, fit
 
@@ -69,6 +78,7 @@ def test_speakers_are_left_out_together_and_the_others_answer():
     assert own.by_speaker and len(own.answers) == 30
     assert own.found[0] > 0.9 and own.found[1] < own.found[0] <= own.found[2]
     assert own.curve["recordings"].is_monotonic_increasing
+    assert own.others_taken == pytest.approx(0.05, abs=0.01)
     assert "by people it had not heard" in summary_text(own)
 
 
@@ -105,8 +115,17 @@ def test_one_speaker_is_left_out_take_by_take():
 def test_one_recording_of_a_word_leaves_nothing_to_answer():
     lesson, table = make_lesson(np.random.default_rng(5), recordings=1, speakers=1)
     own = leave_out(lesson, table, refused=0.9)
-    assert own.found[1:] == (0.0, 1.0)
+    assert own.found is None and own.figures == {} and own.per_word().empty
     assert "record each word at least twice" in summary_text(own)
+
+
+def test_silence_that_somebody_recorded_is_no_keyword():
+    lesson, table = make_lesson(np.random.default_rng(9))
+    lesson.targets[20:] = LABELS.index("_silence_")
+    table.loc[20:, ["label", "word"]] = "_silence_"
+    own = leave_out(lesson, table, refused=0.95)
+    assert set(own.per_word()["word"]) == {"lights", "fan"}
+    assert "_silence_" not in summary_text(own)
 
 
 def test_an_interval_of_shares():
@@ -171,7 +190,66 @@ def test_a_model_that_is_no_body_is_refused(recordings, here, exported, capsys):
     config = str(BODY / "own.yaml")
     assert main(["prepare", config, *settings]) == EXIT_OK
     assert main(["train", config, *settings]) == EXIT_BAD_INPUT
-    assert OTHERS_FILE in capsys.readouterr().err or not (here / "models").exists()
+    assert f"{exported / OTHERS_FILE}: cannot be read" in capsys.readouterr().err
+    assert not (here / "models/kws").exists()
+
+
+def test_there_is_nothing_to_resume(here, capsys):
+    config = [str(BODY / "own.yaml"), "--set", f"training.start_from={BODY}"]
+    assert main(["train", *config, "--resume"]) == EXIT_BAD_INPUT
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_recordings_prepared_for_other_words_are_refused(recordings, here, capsys):
+    settings = ["--set", f"data.root={recordings}", "--set", f"training.start_from={BODY}"]
+    config = str(BODY / "own.yaml")
+    assert main(["prepare", config, *settings, "--set", 'data.keywords=["yes", "no"]']) == EXIT_OK
+    assert main(["train", config, *settings, "--set", 'data.keywords=["yes"]']) == EXIT_BAD_INPUT
+    assert "run `kws prepare` again" in capsys.readouterr().err
+
+
+def test_one_recording_of_each_word_is_taken_and_told(here, noise, capsys):
+    for word, seed in (("lights", 1), ("fan", 2), ("van", 3), ("can", 4)):
+        (here / "mine" / word).mkdir(parents=True)
+        stereo = np.stack([noise(seed, 0.6, 8000), noise(seed, 0.6, 8000)], axis=1)
+        soundfile.write(here / "mine" / word / "me_nohash_0.wav", stereo, 8000)
+    settings = [word for value in ("data.root=mine", 'data.keywords=["lights", "fan"]', "tracking.enabled=false",
+                                   f"training.start_from={BODY}") for word in ("--set", value)]
+    assert main(["prepare", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    assert main(["train", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    assert "record each word at least twice" in capsys.readouterr().out
+    assert json.loads((here / "models/kws/metrics.json").read_text())["left_out"] is None
+    assert "nothing could be left out" in (here / "models/kws/README.md").read_text()
+
+
+def test_a_taught_classifier_is_recorded(recordings, here, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'runs.db'}")
+    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
+                                   f"training.start_from={BODY}") for word in ("--set", value)]
+    assert main(["prepare", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    assert main(["train", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    with sqlite3.connect(here / "runs.db") as runs:
+        figures = dict(runs.execute("select key, value from latest_metrics"))
+    assert figures["final_left_out_found"] > 0.5
+
+
+def test_a_network_that_starts_from_a_body_has_its_weights(exported):
+    config = load_config(BODY / "own.yaml", [f"training.start_from={BODY}"])
+    started, body = start_from(BODY, ["lights", "fan", "_unknown_", "_silence_"], config), load_torch_model(BODY)
+    for name, weight in started.state_dict().items():
+        assert name.startswith("network.head.") or torch.equal(weight, body.state_dict()[name]), name
+    assert configured_architecture(config).model_dump(mode="json") == body.config.architecture
+
+
+def test_synthetic_voices_come_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("kws.corpus.synthesis.whole_cast", lambda seed: iter([*whole_cast(seed)][:3]))
+    (tmp_path / "fan" / SYNTHETIC).mkdir(parents=True)
+    add_voices(tmp_path, ["lights", "fan"], 0)
+    assert len(list((tmp_path / "lights" / SYNTHETIC).glob("*_nohash_0.wav"))) == 3
+    assert list((tmp_path / "fan" / SYNTHETIC).iterdir()) == []  # it was there, and stays
+    with pytest.raises(DataError):
+        add_voices(tmp_path, ["x" * 60 + " " + "y" * 60], 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fan", "lights"]
 
 
 def test_a_keyword_without_recordings_is_told(recordings, here, capsys):

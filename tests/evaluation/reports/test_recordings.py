@@ -6,7 +6,7 @@ import pytest
 from kws.data.layout import SPEAKER_PATTERN
 from kws.data.prepare import RejectedData, prepare
 from kws.data.store import load_store
-from kws.reports.recordings import statistics, summary_text, write_summary
+from kws.evaluation.reports.recordings import statistics, summary_text, write_summary
 
 SETTINGS = {"keywords": ["yes", "no"], "sample_rate": 16000, "clip_seconds": 1.0, "min_seconds": 0.1,
             "max_seconds": 10.0, "speaker_pattern": SPEAKER_PATTERN,

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from kws.reports.page import Section, write_page
+from kws.evaluation.reports.page import Section, write_page
 
 
 def page(tmp_path, *sections, title="Title"):

@@ -17,7 +17,7 @@ from kws.data.split import SPLITS, TRAINING
 from kws.data.store import PreparedStore
 from kws.files.atomic import atomic_file
 from kws.model.window import FULL_SCALE
-from kws.reports.page import Section, write_page
+from kws.evaluation.reports.page import Section, write_page
 
 LogMelFunction = Callable[[np.ndarray], np.ndarray]  # [T] float32 in -1..1 -> [M, F]
 
