@@ -194,8 +194,9 @@ def contents(image, *options):
 
 
 def test_only_the_package_and_the_model_are_inside(image):
-    package = {f"/app/{path.relative_to(ROOT)}" for path in (ROOT / "kws").rglob("*")
-               if path.is_file() and "__pycache__" not in path.parts}
+    files = [path.relative_to(ROOT) for path in (ROOT / "kws").rglob("*") if path.is_file()]
+    package = {f"/app/{path}" for path in files
+               if path.suffix == ".py" or path.name == "py.typed" or path.parts[1] == "pretrained"}
     assert contents(image, "-not", "-name", "*.pyc") == package | {
         "/app/models/kws/config.json", "/app/models/kws/model.onnx", "/app/requirements.txt"}
     assert contents(image, "-name", "gone*") == set()

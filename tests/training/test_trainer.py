@@ -51,7 +51,7 @@ def tone_store(num_clips=120, num_samples=4000):
 def configure(tmp_path, monkeypatch):
     """Return a function that makes a configuration for the tones, with overrides."""
     store = tone_store()
-    monkeypatch.setattr(training, "load_store", lambda folder: store)
+    monkeypatch.setattr("kws.data.store.load_store", lambda folder: store)
     (tmp_path / "arch.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
     (tmp_path / "tones.yaml").write_text(yaml.safe_dump({
         "architecture": str(tmp_path / "arch.yaml"),
@@ -215,7 +215,7 @@ def test_checkpoints_of_another_training_are_refused(configure, tmp_path, monkey
     store, others = tone_store(), LabelSet.from_keywords(["cat", "bed"])
     store.manifest["label"] = store.manifest["label"].replace({"low": "cat", "high": "bed"})
     other = PreparedStore(store.manifest, store.waveforms, store.noise, 16000, others, "f00")
-    monkeypatch.setattr(training, "load_store", lambda folder: other)
+    monkeypatch.setattr("kws.data.store.load_store", lambda folder: other)
     with pytest.raises(DataError, match="recordings is f00.*labels is cat, bed, .*, was low, high, "):
         training.train(configure("training.epochs=1", "data.keywords=[cat, bed]"), resume=True)
     (tmp_path / "run/training.json").unlink()
@@ -301,10 +301,11 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 import tests.training.test_trainer as tests
+from kws.data import store
 from kws.training import loop, trainer as training
 from kws.config.sections import load_config
 rank, folder = os.environ["RANK"], sys.argv[1]
-training.load_store = lambda _: tests.tone_store()
+store.load_store = lambda _: tests.tone_store()
 loop.kept_epoch = lambda rows, count: 1
 tests.write_heard(folder)
 build = training._build_trainer
