@@ -215,11 +215,11 @@ def measure_predict(model: Path, wavs: Path, threads: int) -> None:
     from transformers import pipeline
 
     import kws.model.modeling  # noqa: F401  # registers the model with transformers
-    from kws.inference.batch import predict
-    from kws.inference.inputs import list_inputs
+    from kws.inference.batch.labelling import predict
+    from kws.inference.batch.inputs import list_inputs
     from kws.inference.runtime import load_runtime
     from kws.inference.spotter import BATCH_SIZE, KeywordSpotter
-    from kws.inference.table import ResumableTable
+    from kws.inference.batch.table import ResumableTable
 
     listing, runtime = list_inputs(wavs), load_runtime(model, "onnx", threads=1)
     spotter, paths = KeywordSpotter(runtime), [row.location for row in listing]

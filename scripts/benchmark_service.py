@@ -25,7 +25,7 @@ from load_client import run
 
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import KwsError
-from kws.inference.inputs import list_inputs
+from kws.inference.batch.inputs import list_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHSERVE, PEER = "kws, TorchServe", "FastAPI, transformers.pipeline"

@@ -19,7 +19,7 @@ from load_client import load_figure, run
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
-from kws.inference.inputs import list_inputs
+from kws.inference.batch.inputs import list_inputs
 
 URL = "http://127.0.0.1:8080/predictions/kws"
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
@@ -65,6 +66,31 @@ def copy_of_shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_trained_model(copy_of_shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no model is named the shipped one answers, also in a clone in which somebody trained one."""
     monkeypatch.setattr("kws.commands.cli.TRAINED", copy_of_shipped)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a real S3 server; one for all tests, as its clients are kept."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty bucket, which this process and those that it starts can reach."""
+    import boto3
+
+    for variable, value in {"AWS_ENDPOINT_URL": s3_server, "AWS_ACCESS_KEY_ID": "anyone",
+                            "AWS_SECRET_ACCESS_KEY": "anything", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(variable, value)
+    name = f"bucket-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from test_architecture import SOURCES, imports
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "dvc_data": "dvc", "dvc_objects": "dvc", "urllib3": "requests"}
-NEVER_NAMED = {"accelerate", "onnxscript"}  # transformers' Trainer and torch.onnx.export import them
+PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "dvc_data": "dvc", "dvc_objects": "dvc", "urllib3": "requests",
+            "upath": "universal-pathlib"}
+NEVER_NAMED = {"accelerate", "onnxscript", "s3fs"}  # transformers' Trainer, torch.onnx.export and fsspec import them
 PINS = {name.partition("[")[0]: Version(version) for name, version in re.findall(
     r"^([\w.\[\]-]+)==(\S+)", Path("requirements.txt").read_text(), re.MULTILINE)}
 

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import soundfile
@@ -17,6 +17,7 @@ import soxr
 from kws.audio.formats import EXPECTED, complete
 from kws.audio.wav import Wav, find_wav
 from kws.errors import AudioError
+from kws.files.places import is_remote, place
 from kws.model.window import FULL_SCALE
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
@@ -31,7 +32,7 @@ CANCELLED = 0.75  # share of energy (6 dB) that unrelated channels never lose wh
 _NEARLY_ALL = 0.99  # share of energy (20 dB) after whose loss what is heard is no longer the recording
 _SILENCE = 1e-8  # power, -80 dBFS: below is the noise of converters, which may all lie above 8 kHz
 
-Source = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]"]
+Source = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]"]  # the last two: see kws.files.places
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def decode_recording(source: Source, sample_rate: int, limits: Limits = DEFAULT_
     if isinstance(source, (bytes, bytearray, memoryview)):
         content, name = bytes(source), name or "upload"
     else:
-        name = name or os.fspath(source)
-        content = read_bytes(Path(source), name, limits)
+        name = name or str(source)
+        content = read_bytes(place(source), name, limits)
     if not content:
         raise AudioError(f"{name}: 0 bytes; expected an audio file", "empty_audio")
     if len(content) > limits.max_bytes:
@@ -136,6 +137,8 @@ def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
     Raises:
         AudioError: "not_found" or "unreadable".
     """
+    if is_remote(path):
+        return _read_remote(path, name, limits)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: a pipe would be waited for
             raise AudioError(f"{name}: a folder, pipe or device; expected a file", "unreadable")
@@ -150,6 +153,17 @@ def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
         raise AudioError(f"{name}: cannot be read: {error.strerror}", "unreadable") from None
     except ValueError as error:  # a zero byte in the path, half a character
         raise AudioError(f"{name!r}: cannot be the path of a file: {error}", "not_found") from None
+
+
+def _read_remote(path: Any, name: str, limits: Limits) -> bytes:
+    """As `read_bytes`; whatever a library of an object store raises is this recording's trouble alone."""
+    try:
+        size = path.fs.info(path.path)["size"]  # an empty object has no range to ask for
+        return path.fs.cat_file(path.path, start=0, end=min(size, limits.max_bytes + 1)) if size else b""
+    except FileNotFoundError:
+        raise AudioError(f"{name}: no such file", "not_found") from None
+    except Exception as error:
+        raise AudioError(f"{name}: cannot be read: {error}", "unreadable") from error
 
 
 def _plain_samples(wav: Wav, sample_rate: int) -> Optional[np.ndarray]:

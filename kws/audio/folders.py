@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator, Mapping
 
 from kws.audio.decode import AUDIO_SUFFIXES
+from kws.files.places import is_remote
 
 NOISE_FOLDER = "_background_noise_"  # recordings in which nobody speaks, beside the folders of words
 NEGATIVES_FOLDER = "_negative_speech_"  # likewise, recordings of any length in which nobody says a keyword
@@ -43,9 +44,9 @@ def entries(folder: Path) -> Iterator[Entry]:
     """List a folder and the folders in it, each in the order of names, files first; few names are held at a time.
 
     What has the suffix of a recording and cannot be read (a dangling link, a pipe) is listed as one: reading it tells.
-    A folder that cannot be listed is an entry as well; `folder` itself is the entry ".".
+    A folder that cannot be listed is an entry as well; `folder` itself is the entry ".". It may be elsewhere.
     """
-    return _entries(folder, "", frozenset())
+    return _remote_entries(folder, "") if is_remote(folder) else _entries(folder, "", frozenset())
 
 
 def describe(passed_over: Mapping[str, int]) -> str:
@@ -92,6 +93,18 @@ def _entries(folder: Path, prefix: str, around: frozenset[tuple[int, int]]) -> I
         yield Entry(prefix.rstrip("/"), EMPTY)
     for item in folders:
         yield from _entries(folder, f"{prefix}{item.name}/", around | {identity})
+
+
+def _remote_entries(folder: Path, prefix: str) -> Iterator[Entry]:
+    """As `_entries`, of an object store, which has no links."""
+    store, around = folder.fs, f"{folder.path.rstrip('/')}/{prefix}"  # type: ignore[attr-defined]
+    kinds = {item["name"].rstrip("/")[len(around):]: item["type"] for item in store.ls(around, detail=True)}
+    kinds.pop("", None)  # an empty object stands for the folder itself
+    folders = [name for name in sorted(kinds) if kinds[name] == "directory" and not name.startswith(".")]
+    for name in sorted(set(kinds) - set(folders)):
+        yield Entry(prefix + name, HIDDEN if name.startswith(".") else _other_kind(name))
+    for name in folders:
+        yield from _remote_entries(folder, f"{prefix}{name}/")
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:

@@ -4,11 +4,16 @@
   kws predict recordings/ --output_path preds.csv      writes a table
   kws predict manifest.csv --output_path preds.jsonl --threshold 0.8
   kws predict meetings/ --output_path preds.csv --detections words.csv
+  kws predict s3://bucket/wavs --output_path s3://bucket/labels/ --ray auto
 
 A manifest (.csv, .parquet) has a column path, relative to the manifest, and optionally label, which adds accuracy and
 a confusion matrix to the summary. The table has one row per input, in order: path, label, confidence, a column for
 each label, start_seconds (where the answer begins in a recording longer than the window), error (why a recording could
 not be used). A recording longer than the window is searched for keywords; its label is the surest of them.
+
+With --ray the work is done on a cluster, in parts that are kept when something fails. OUT that ends with .csv, .jsonl
+or .parquet is then one table, in order; any other is a folder of parts. Every node must reach INPUT and OUT: a shared
+folder, or an address such as s3://bucket/folder.
 
 exit code: 0 every row was labelled, 3 some rows are errors, 2 nothing could be done (the message says why),
            130 interrupted (the same command with --resume continues)
@@ -23,21 +28,27 @@ from typing import Optional, Sequence
 import kws
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
 from kws.errors import AudioError, DataError
-from kws.inference.batch import label_rows, predict
+from kws.files.places import is_remote, place
+from kws.inference.batch.cluster import LOCAL, cluster, label_parts
+from kws.inference.batch.columns import FORMATS, TableColumns
+from kws.inference.batch.inputs import Inputs, Row, list_inputs
+from kws.inference.batch.labelling import label_rows, predict
+from kws.inference.batch.parts import PartsFolder
+from kws.inference.batch.summary import Summary
+from kws.inference.batch.table import ResumableTable
 from kws.inference.cores import available_cores
 from kws.inference.decision import as_record
-from kws.inference.inputs import Inputs, Row, list_inputs
 from kws.inference.runtime import RUNTIMES
 from kws.inference.spotter import Answer, KeywordSpotter
-from kws.inference.table import FORMATS, ResumableTable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("inputs", type=Path, nargs="*", metavar="INPUT", help="file, folder or manifest")
-    parser.add_argument("--input_path", type=Path, action="append", metavar="IN", help="same as INPUT")
-    parser.add_argument("--output_path", type=Path, metavar="OUT", help="the table, replaced (default: the terminal)")
-    parser.add_argument("--detections", type=Path, metavar="CSV",
+    parser.add_argument("inputs", type=place, nargs="*", metavar="INPUT",
+                        help="file, folder or manifest; also elsewhere, as s3://bucket/folder")
+    parser.add_argument("--input_path", type=place, action="append", metavar="IN", help="same as INPUT")
+    parser.add_argument("--output_path", type=place, metavar="OUT", help="the table, replaced (default: the terminal)")
+    parser.add_argument("--detections", type=place, metavar="CSV",
                         help="a table of every keyword in recordings longer than the window, beside OUT: path, word, "
                         "start_s, end_s, time_s, confidence")
     add_model(parser)
@@ -48,8 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top_k", type=count, metavar="K", help="write only the K greatest confidences of a row")
     parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else csv")
     parser.add_argument("--batch_size", type=count, default=64, help="files a worker takes at a time (default: 64)")
-    parser.add_argument("--workers", type=count, default=available_cores(),
-                        help="threads that decode and label (default: one for each core that may be used)")
+    parser.add_argument("--workers", type=count,
+                        help="threads that decode and label, with --ray processes (default: one for each core)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="label on a Ray cluster: HOST:PORT, auto on one of its nodes, "
+                        f"or {LOCAL} for one that is this machine")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
 
 
@@ -75,18 +88,47 @@ def run(args: argparse.Namespace) -> int:
     if not sources:
         raise DataError("no input; name a file, a folder or a manifest: kws predict recordings/", "no_input")
     _check_output(args, sources)
+    model = chosen_model(args.model)
+    spotter = KeywordSpotter(model, runtime=args.runtime, threads=1)
+    if args.ray is not None:
+        return _predict_on_cluster(spotter, model, list_inputs(*sources), args)
     listing = list_inputs(*sources)
-    spotter = KeywordSpotter(chosen_model(args.model), runtime=args.runtime, threads=1)
     if args.detections is not None:
         spotter.stream([])  # raises ModelError for a model that detects nothing
     if args.output_path is None:
         return _print_rows(spotter, listing, args)
-    suffix = args.output_path.suffix.lstrip(".").lower()
-    kind = args.format or (suffix if suffix in FORMATS else "csv")
+    kind = args.format or _kind_by_suffix(args.output_path) or "csv"
     table = ResumableTable(args.output_path, spotter.labels, kind, args.top_k,
                            {"version": kws.__version__, "model": spotter.digest, "threshold": args.threshold},
                            args.detections)
-    summary = predict(spotter, listing, table, args.threshold, args.batch_size, args.workers, args.resume)
+    summary = predict(spotter, listing, table, args.threshold, args.batch_size, args.workers or available_cores(),
+                      args.resume)
+    return _report(summary, args)
+
+
+def _predict_on_cluster(spotter: KeywordSpotter, model: Path, listing: Inputs, args: argparse.Namespace) -> int:
+    """Write parts, and join them where one table is wanted."""
+    out, kind = args.output_path.absolute(), _kind_by_suffix(args.output_path)  # nodes have folders of their own
+    folder = PartsFolder(out if kind is None else out.with_name(f"{out.name}.parts"),
+                         "csv" if kind is not None else args.format or "parquet", spotter.digest, args.threshold,
+                         args.top_k, args.detections is not None)
+    with cluster(args.ray, args.workers) as workers:
+        names, summary = label_parts(listing, folder, model, args.runtime, spotter.labels, args.batch_size, workers,
+                                     args.resume)
+    if args.detections is not None:
+        folder.join_detections(names, args.detections)
+    if kind is not None:
+        folder.join(names, TableColumns(spotter.labels, args.top_k), out, args.format or kind)
+        folder.remove()
+    return _report(summary, args)
+
+
+def _kind_by_suffix(path: Path) -> Optional[str]:
+    suffix = path.suffix.lstrip(".").lower()
+    return suffix if suffix in FORMATS else None
+
+
+def _report(summary: Summary, args: argparse.Namespace) -> int:
     print(summary.text())
     for path in filter(None, (args.output_path, args.detections)):
         print(f"{path}: written")
@@ -94,8 +136,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_output(args: argparse.Namespace, sources: Sequence[Path]) -> None:
-    if args.output_path is None and (args.resume or args.detections or args.format not in (None, "jsonl")):
-        raise DataError("--resume, --detections, csv and parquet need a table to write; add --output_path", "no_output")
+    if args.output_path is None and (args.resume or args.detections or args.ray or args.format not in (None, "jsonl")):
+        raise DataError("--resume, --detections, --ray, csv and parquet need a table to write; add --output_path",
+                        "no_output")
+    if args.ray is None and is_remote(args.output_path):
+        raise DataError(f"{args.output_path}: tables elsewhere are written in parts; add --ray {LOCAL}", "no_cluster")
     if args.detections is not None and args.detections.suffix.lower() != ".csv":
         raise DataError(f"{args.detections}: the table of detections is CSV; expected a name that ends with .csv",
                         "not_csv")
@@ -112,7 +157,8 @@ def _is_same(path: Path, other: Path) -> bool:
 
 def _print_rows(spotter: KeywordSpotter, listing: Inputs, args: argparse.Namespace) -> int:
     failed = False
-    for rows, answers in label_rows(spotter, iter(listing), args.threshold, args.batch_size, args.workers):
+    workers = args.workers or available_cores()
+    for rows, answers in label_rows(spotter, iter(listing), args.threshold, args.batch_size, workers):
         for row, found in zip(rows, answers):
             failed |= isinstance(found, AudioError)
             print(_json_line(row, found, args.top_k) if args.format == "jsonl" else _text_line(row, found), flush=True)

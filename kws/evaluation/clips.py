@@ -15,7 +15,7 @@ from kws.data.store import PreparedStore
 from kws.errors import AudioError, DataError
 from kws.evaluation import metrics
 from kws.files.atomic import atomic_folder, check_replaceable
-from kws.inference.inputs import list_inputs
+from kws.inference.batch.inputs import list_inputs
 from kws.inference.spotter import Clip, KeywordSpotter
 from kws.model.labels import LabelSet
 from kws.evaluation.reports import plots

@@ -12,7 +12,7 @@ import numpy as np
 from kws.audio.blocks import recording_blocks
 from kws.audio.microphone import Gap, Microphone
 from kws.audio.pipe import RawFormat, pipe_blocks
-from kws.inference.inputs import Inputs, list_inputs
+from kws.inference.batch.inputs import Inputs, list_inputs
 
 STANDARD_INPUT = Path("-")
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode, hear, samples_of
 from kws.errors import AudioError, ModelError
+from kws.files.places import is_remote
 from kws.inference.decision import Detection, Prediction, check_logits, decide, probabilities
 from kws.inference.detector import DetectorSettings
 from kws.inference.listening import StreamModel, listen
@@ -205,8 +206,8 @@ class KeywordSpotter:
         return starts[0], heard[0]
 
     def _waveform(self, clip: Clip, name: str) -> np.ndarray:
-        if isinstance(clip, (bytes, bytearray, memoryview, str, os.PathLike)):
-            return decode(clip, self.sample_rate, self._limits, name)
+        if isinstance(clip, (bytes, bytearray, memoryview, str, os.PathLike)) or is_remote(clip):
+            return decode(clip, self.sample_rate, self._limits, name)  # type: ignore[arg-type]
         samples = samples_of(_array(clip, name or "array"), name or "array")
         return hear(samples, self.sample_rate, self.sample_rate, name or "array")[0]
 

@@ -125,7 +125,8 @@ def _curve(lesson: Lesson, groups: np.ndarray, refused: float) -> pd.DataFrame:
             left = fold.left[lesson.targets[fold.left] < num_keywords]
             answers = _rarer(classifier.logits(lesson.embeddings[left, 0]), lesson, rarity).argmax(axis=1)
             right.append(answers == lesson.targets[left])
-        rows.append((count, float(np.concatenate(right).mean())))
+        if (answered := np.concatenate(right)).size:
+            rows.append((count, float(answered.mean())))
     return pd.DataFrame(rows, columns=["recordings", "found"])
 
 

@@ -23,11 +23,11 @@ from kws import KeywordSpotter
 from kws.__main__ import main
 from kws.audio.decode import decode
 from kws.errors import AudioError, DataError
-from kws.inference.batch import predict
-from kws.inference.inputs import list_inputs
+from kws.inference.batch.labelling import predict
+from kws.inference.batch.inputs import list_inputs
 from kws.inference.runtime import load_runtime
-from kws.inference.summary import Summary
-from kws.inference.table import ResumableTable
+from kws.inference.batch.summary import Summary
+from kws.inference.batch.table import ResumableTable
 from kws.model.folder import SHIPPED, STREAM_FILE
 from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model

@@ -65,7 +65,7 @@ class Server:
             try:
                 if requests.get(f"{self.uri}/health", timeout=2).ok:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.2)
         pytest.fail(f"the server did not start:\n{self.log.read_text()[-3000:]}")
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from kws.errors import DataError
-from kws.inference.inputs import list_inputs
+from kws.inference.batch.inputs import list_inputs
 
 
 def test_a_folder_is_searched_in_the_order_of_names(tmp_path):

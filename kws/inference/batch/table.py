@@ -4,10 +4,6 @@
 threshold, ...); then comes a line per row with size and time of the recording, and the bytes of the table of detections
 up to there if one is written. Rows count only if they have such a line, and only for the same model, settings and
 recordings. The file is locked while a prediction runs, and removed at the end.
-
-Columns are path, label, confidence, one for each label, start_seconds, error. A label with the name of
-another column gets the column `label:NAME`. Cells are not altered, so that a table can be used as a manifest: a
-spreadsheet takes a file name such as `=1+1.wav` for a formula and should import the table as text.
 """
 from __future__ import annotations
 
@@ -15,29 +11,21 @@ import csv
 import json
 import os
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence, TextIO
+from typing import Iterable, Iterator, Mapping, Optional, Sequence, TextIO
 
-from kws.errors import AudioError, DataError
+from kws.errors import DataError
 from kws.files.atomic import atomic_file, flush
 from kws.files.locks import open_alone
-from kws.inference.decision import as_record
-from kws.inference.detection_table import DetectionTable
-from kws.inference.inputs import Row, import_parquet
+from kws.inference.batch.columns import TEXT, TableColumns
+from kws.inference.batch.detection_table import DetectionTable
+from kws.inference.batch.inputs import Row, import_parquet
 from kws.inference.spotter import Answer
 from kws.model.labels import LabelSet
 
-FORMATS = ("csv", "jsonl", "parquet")
 _PROGRAM, _VERSION = "kws.predict", 1  # of the table; the package's is named beside it
-_TEXTS = ("path", "label", "error")
-_OURS = (*_TEXTS, "confidence", "start_seconds")
-_NO_FILE = "-"
 _SEPARATOR = ", detections to "  # between the stamp of a recording and the bytes of the table of detections
-# File names are bytes on Linux: what is not UTF-8 in them comes back as it was.
-_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-_PARQUET_ROWS = 65536
 
 
 class ResumableTable:
@@ -58,11 +46,9 @@ class ResumableTable:
 
     def __init__(self, path: Path, labels: LabelSet, kind: str = "csv", top_k: Optional[int] = None,
                  settings: Optional[Mapping[str, object]] = None, detections: Optional[Path] = None) -> None:
-        self.path, self._labels, self._kind, self._top_k = path, labels, kind, top_k
+        self.path, self._kind, self._columns = path, kind, TableColumns(labels, top_k)
         self.part = path.with_name(f"{path.name}.part")
         self._side = path.with_name(f"{path.name}.part.json")
-        self._label_columns = labels.columns(_OURS)
-        self._columns = ["path", "label", "confidence", *self._label_columns, "start_seconds", "error"]
         self._belongs_to = {"program": _PROGRAM, "format": _VERSION,
                             "labels": list(labels), "top_k": top_k, **(settings or {})}
         self._detections = None if detections is None else DetectionTable(detections)
@@ -121,8 +107,7 @@ class ResumableTable:
         self._side_file.flush()
         if self._detections is not None:
             self._detections.start()
-        with open(self.part, "w", **_TEXT) as file:
-            csv.writer(file).writerow(self._columns)
+        self.part.write_bytes(self._columns.header())
 
     def resume(self, rows: Iterable[Row]) -> Iterator[dict[str, str]]:
         """Yield what an interrupted prediction of these rows has written, and leave exactly that in the table.
@@ -137,8 +122,8 @@ class ResumableTable:
             first = side.readline()
             self._check_belongs(first)
             vouched, found = len(first), 0
-            with atomic_file(self.part) as kept, open(kept, "w", **_TEXT) as file:
-                writer = csv.DictWriter(file, self._columns)
+            with atomic_file(self.part) as kept, open(kept, "w", **TEXT) as file:
+                writer = csv.DictWriter(file, self._columns.names)
                 writer.writeheader()
                 for row, done, line in zip(rows, self._complete_rows(), side):
                     stamp, _, end = line.decode().partition(_SEPARATOR)
@@ -171,7 +156,7 @@ class ResumableTable:
         if path != row.path:
             raise DataError(f"{self.part}: its row for {path!r} stands where the input has {row.path!r}; it was "
                             "written for another input. Predict without --resume", "other_table")
-        now = _stamp(row)
+        now = row.stamp()
         if stamp != now:
             raise DataError(f"{self.part}: its row for {path!r} is of another recording (size and time {stamp}) than "
                             f"{row.location} ({now}); it was changed since, or the input is another one. Predict "
@@ -183,11 +168,11 @@ class ResumableTable:
             file.seek(0, os.SEEK_END)
             file.seek(max(file.tell() - 1, 0))
             is_cut = file.read() != b"\n"
-        with open(self.part, **_TEXT) as text:
+        with open(self.part, **TEXT) as text:
             reader = csv.DictReader(text, strict=True)
-            if reader.fieldnames != self._columns:
-                raise DataError(f"{self.part}: columns {reader.fieldnames}; expected {self._columns}. Predict without "
-                                "--resume", "other_table")
+            if reader.fieldnames != self._columns.names:
+                raise DataError(f"{self.part}: columns {reader.fieldnames}; expected {self._columns.names}. Predict "
+                                "without --resume", "other_table")
             previous: Optional[dict[str, str]] = None
             try:
                 for row in reader:
@@ -205,25 +190,17 @@ class ResumableTable:
         Raises:
             OSError: if the disk is full; what is there can be resumed.
         """
-        stamps = list(map(_stamp, rows))
+        stamps = [row.stamp() for row in rows]
         try:
             if self._detections is not None:
                 ends = self._detections.write(rows, answers)
                 stamps = [f"{stamp}{_SEPARATOR}{end}" for stamp, end in zip(stamps, ends)]
-            with open(self.part, "a", **_TEXT) as file:
-                csv.writer(file).writerows(self._cells(row, answer) for row, answer in zip(rows, answers))
+            with open(self.part, "ab") as file:
+                file.write(self._columns.lines(rows, answers))
             self._side_file.writelines(f"{stamp}\n" for stamp in stamps)
             self._side_file.flush()
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}; --resume goes on from here", str(self.part)) from error
-
-    def _cells(self, row: Row, answer: Answer) -> list[str]:
-        if isinstance(answer, AudioError):
-            return [row.path, "", "", *("" for _ in self._labels), "", f"{answer.code}: {answer}"]
-        told = as_record(answer, self._top_k)
-        kept = told["confidences"]
-        confidences = [f"{kept[label]:.6f}" if label in kept else "" for label in self._labels]
-        return [row.path, told["label"], f"{told['confidence']:.6f}", *confidences, f"{told['start_seconds']:g}", ""]
 
     def finish(self) -> None:
         """Give the complete table its name, in the format that was asked for."""
@@ -234,41 +211,9 @@ class ResumableTable:
             os.replace(self.part, self.path)
             flush(self.path.parent)
             return
-        with atomic_file(self.path) as path:
-            (self._write_parquet if self._kind == "parquet" else self._write_json_lines)(path)
+        with atomic_file(self.path) as path, open(path, "wb") as target, open(self.part, **TEXT) as table:
+            self._columns.convert([table], self._kind, target)
         self.part.unlink()
-
-    def _records(self) -> Iterator[dict[str, Any]]:
-        """Rows of the finished table with numbers as numbers, and None for what is empty."""
-        with open(self.part, **_TEXT) as file:
-            for row in csv.DictReader(file):
-                yield {name: (value if name in _TEXTS else float(value)) if value or name == "path" else None
-                       for name, value in row.items()}
-
-    def _write_json_lines(self, path: Path) -> None:
-        with open(path, "w", **_TEXT) as file:
-            for row in self._records():
-                confidences = {label: row.pop(name) for label, name in zip(self._labels, self._label_columns)}
-                row["confidences"] = {label: value for label, value in confidences.items() if value is not None}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def _write_parquet(self, path: Path) -> None:
-        import pyarrow as pa
-
-        schema = pa.schema([(name, pa.string() if name in _TEXTS else pa.float32()) for name in self._columns])
-        records = self._records()
-        with import_parquet(path).ParquetWriter(path, schema) as writer:
-            while batch := list(islice(records, _PARQUET_ROWS)):
-                writer.write_table(pa.Table.from_pylist(batch, schema))
-
-
-def _stamp(row: Row) -> str:
-    """Describe the recording of a row as the file system does, without reading it; renaming folders leaves it."""
-    try:
-        status = os.stat(row.location)
-    except (OSError, ValueError):  # not there, or no name that a file can have
-        return _NO_FILE
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _shown(value: object) -> str:

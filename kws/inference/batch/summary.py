@@ -7,7 +7,7 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from kws.errors import AudioError
-from kws.inference.inputs import Row
+from kws.inference.batch.inputs import Row
 from kws.inference.spotter import Answer
 from kws.model.labels import LabelSet
 
@@ -38,6 +38,13 @@ class Summary:
     def add_written(self, row: Row, written: Mapping[str, str]) -> None:
         """Count a row of an earlier run, as it stands in the table."""
         self._add(row, written["label"], written["error"].partition(":")[0])
+
+    def merge(self, other: Summary) -> None:
+        """Count the rows of another summary of the same labels."""
+        self.rows += other.rows
+        self.errors += other.errors
+        self.answers += other.answers
+        self.confusion += other.confusion
 
     def _add(self, row: Row, label: str, error_code: str) -> None:
         self.rows += 1

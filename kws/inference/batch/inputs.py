@@ -12,8 +12,10 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 from kws.audio.folders import SUFFIXES, count_passed_over, describe, entries
 from kws.errors import DataError
+from kws.files.places import is_remote, place, reaching, stamp
 
 _PARQUET_ROWS = 8192
+_NO_FILE = "-"
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,13 @@ class Row:
     path: str
     location: Path
     target: Optional[str] = None
+
+    def stamp(self) -> str:
+        """Describe the recording without reading it; renaming folders leaves it."""
+        try:
+            return stamp(self.location)
+        except (OSError, ValueError):  # not there, or no name that a file can have
+            return _NO_FILE
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,12 @@ class Inputs:
 def list_inputs(*sources: Path) -> Inputs:
     """List manifests (.csv or .parquet with a column `path`, relative to it), folders and audio files.
 
-    With several sources, rows of folders and files are named as seen from the current folder. What a folder holds
-    besides recordings (see `kws.audio.folders`) is counted in a warning.
+    They may be elsewhere (see `kws.files.places`), and so may what a manifest lists. With several sources, rows of
+    folders and files are named as seen from the current folder. What a folder holds besides recordings (see
+    `kws.audio.folders`) is counted in a warning.
 
     Raises:
-        DataError: if there is no such thing, or a manifest cannot be read or has no column `path`.
+        DataError: if there is no such thing, or a manifest cannot be read or has no column `path`; "unreachable".
     """
     if len(sources) == 1:
         return _list_source(sources[0])
@@ -77,6 +87,11 @@ def list_inputs(*sources: Path) -> Inputs:
 
 
 def _list_source(source: Path) -> Inputs:
+    with reaching(source):
+        return _list(source)
+
+
+def _list(source: Path) -> Inputs:
     if source.is_dir():
         return _list_folder(source)
     if not source.exists():
@@ -130,7 +145,9 @@ def _rows_of_table(source: Path, read: Callable[[Path], Iterator[Any]]) -> Input
 
 def _locate(parent: Path, path: str) -> Path:
     """Find the file that a manifest means: other systems write backslashes, and another form of the same letters."""
-    if "\\" not in path and path.isascii():
+    if "://" in path:
+        return place(path)
+    if "\\" not in path and path.isascii() or is_remote(parent):
         return parent / path
     spellings = [path, *(unicodedata.normalize(form, spelling) for spelling in (path, path.replace("\\", "/"))
                          for form in ("NFC", "NFD"))]
@@ -147,7 +164,7 @@ def _exists(path: Path) -> bool:
 def _read_csv(source: Path) -> Iterator[Any]:
     """Yield the names of the columns, then the rows as dictionaries."""
     try:
-        with open(source, encoding="utf-8-sig", newline="") as file:
+        with source.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             yield reader.fieldnames or ()
             yield from reader
@@ -161,7 +178,7 @@ def _read_parquet(source: Path) -> Iterator[Any]:
     """As `_read_csv`."""
     parquet = import_parquet(source)
     try:
-        with parquet.ParquetFile(source) as file:
+        with source.open("rb") as stored, parquet.ParquetFile(stored) as file:
             names: Sequence[str] = file.schema_arrow.names
             yield names
             wanted = [name for name in ("path", "label") if name in names]

@@ -16,10 +16,10 @@ from typing import Optional, Sequence
 from kws.errors import DataError
 from kws.files.atomic import flush
 from kws.files.locks import exclusive
-from kws.inference.inputs import Row
+from kws.inference.batch.inputs import Row
 from kws.inference.spotter import Answer
 
-_HEADER = b"path,word,start_s,end_s,time_s,confidence\r\n"
+DETECTIONS_HEADER = b"path,word,start_s,end_s,time_s,confidence\r\n"
 
 
 class DetectionTable:
@@ -41,7 +41,7 @@ class DetectionTable:
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path}: a folder; expected the name of a file")
         self._lock.enter_context(exclusive(self.path, "a prediction"))
-        if self.size and not self.part.read_bytes().startswith(_HEADER):
+        if self.size and not self.part.read_bytes().startswith(DETECTIONS_HEADER):
             self._lock.close()
             raise DataError(f"{self.part}: not of a prediction that was interrupted; remove it, or give the table "
                             "another name", "not_a_table")
@@ -58,11 +58,11 @@ class DetectionTable:
 
     def start(self) -> None:
         """Begin a new table."""
-        self.part.write_bytes(_HEADER)
+        self.part.write_bytes(DETECTIONS_HEADER)
 
     def keep(self, size: int) -> None:
         """Forget what was written after the first `size` bytes; begin anew if they do not hold the header."""
-        if size < len(_HEADER):
+        if size < len(DETECTIONS_HEADER):
             self.start()
             return
         os.truncate(self.part, size)
@@ -72,7 +72,7 @@ class DetectionTable:
         ends, size = [], self.size
         with open(self.part, "ab") as file:
             for row, answer in zip(rows, answers):
-                size += file.write(_lines(row, answer))
+                size += file.write(detection_lines(row, answer))
                 ends.append(size)
         return ends
 
@@ -83,7 +83,7 @@ class DetectionTable:
         flush(self.path.parent)
 
 
-def _lines(row: Row, answer: Answer) -> bytes:
+def detection_lines(row: Row, answer: Answer) -> bytes:
     """Write the detections of a recording; there are none in a clip, and in what could not be read."""
     text = io.StringIO()
     writer = csv.writer(text)

@@ -1,0 +1,1 @@
+"""Many recordings into a table: what to label, how, and where the rows go; here, or on a cluster."""
