@@ -18,8 +18,8 @@ def set_environment(monkeypatch):
 
 def test_what_torchrun_sets_is_read(set_environment):
     set_environment(TORCHRUN)
-    assert processes() == Processes(rank=1, count=4, on_this_machine=2, is_joined=True)
-    assert not processes().is_first
+    assert processes() == Processes(rank=1, count=4, local_rank=1, on_this_machine=2, is_joined=True)
+    assert not processes().is_first and not processes().is_first_here
 
 
 @pytest.mark.parametrize("values", [
