@@ -19,7 +19,7 @@ from typing import Any, Iterator, Mapping, Optional, Sequence
 import psutil
 import torch
 from torch import distributed
-from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # exported, but not by name
 from torch.distributed.rendezvous import rendezvous
 
 from kws.errors import ConfigError, DataError, KwsError

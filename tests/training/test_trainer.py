@@ -362,6 +362,37 @@ def test_two_processes_hear_what_one_hears_and_end_alike_without_a_common_disk(c
     assert (tmp_path / "model-0").is_dir() and not (tmp_path / "model-1").exists()
 
 
+ALIKE = """
+import sys
+import tests.training.test_trainer as tests
+from kws.data import store
+from kws.training import trainer as training
+from kws.training.peers import joined
+from kws.config.sections import load_config
+store.load_store = lambda _: tests.tone_store()
+with joined() as peers:
+    training.train(load_config(sys.argv[1], sys.argv[2:]), peers=peers)
+"""
+
+
+def test_two_processes_learn_as_one_does(configure, tmp_path):
+    """The clips of every batch are the same; augmentation, dropout and batch statistics are drawn by each process."""
+    overrides = ["training.epochs=10", "training.batch_size=32", "training.min_epoch_steps=10",
+                 "training.keyword_rarity=1"]
+    alone = training.train(configure(*overrides))
+    (tmp_path / "alike.py").write_text(ALIKE)
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                    str(tmp_path / "alike.py"), str(tmp_path / "tones.yaml"), *overrides,
+                    f"training.model={tmp_path}/pair", f"training.checkpoints={tmp_path}/pair-run"], check=True,
+                   timeout=280, env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                       [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])})
+    one, two = (pd.read_csv(folder / "history.csv") for folder in (alone.model, tmp_path / "pair"))
+    assert one["learning_rate"].tolist() == pytest.approx(two["learning_rate"].tolist())
+    np.testing.assert_allclose(two["training_loss"], one["training_loss"], atol=0.1)
+    accuracy = json.loads((tmp_path / "pair/metrics.json").read_text())["validation"]["accuracy"]
+    assert accuracy == pytest.approx(alone.validation["accuracy"], abs=0.05) and accuracy > 0.9
+
+
 def test_nothing_to_resume_from_is_said(configure):
     with pytest.raises(DataError, match="without --resume"):
         training.train(configure(), resume=True)

@@ -1,0 +1,167 @@
+#!/usr/bin/env python
+"""Prepare and train with many clips: memory and speed against a tenth of them.
+
+  python scripts/benchmark_store.py FOLDER --clips 200000
+
+Fills FOLDER with distinct one-second FLAC files (4 KB each) and a store of 32 KB a clip; both stay there. Memory is
+anonymous memory, which a full machine cannot take back; the mapped store is not part of it.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Iterator, Optional, Sequence
+
+import numpy as np
+import soundfile
+
+from kws.audio.folders import NOISE_FOLDER
+from kws.config.sections import load_config
+from kws.data.dataset import Batches, ClipDataset
+from kws.data.split import TRAINING
+from kws.data.store import load_store
+
+_ROOT = Path(__file__).resolve().parents[1]
+_WORDS = [*("yes", "no"), *(f"word{number}" for number in range(38))]
+_SPEAKERS, _SAMPLES = 500, 16_000
+_SETTINGS = ['data.keywords=["yes","no"]', "data.unknown_ratio=6", "architecture=configs/arch/nano.yaml",
+             "training.epochs=2", "training.warmup_epochs=0.5", "training.min_epoch_steps=0", "tracking.enabled=false"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command took.
+
+    Args:
+        anonymous: bytes, the largest sum over its processes.
+        seconds: from start to end.
+        clips: of the store as they were written: (seconds since the start, clips).
+        output: what it printed.
+    """
+
+    anonymous: int
+    seconds: float
+    clips: list[tuple[float, int]]
+    output: str
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Generate, prepare and train with a tenth and with all; print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--clips", type=int, default=200_000)
+    args = parser.parse_args(argv)
+    for count in (args.clips // 10, args.clips):
+        folder = (args.folder / str(count)).resolve()
+        fill(folder / "data", count)
+        settings = [*_SETTINGS, f"data.root={folder}/data", f"data.prepared={folder}/store",
+                    f"training.model={folder}/model", f"training.checkpoints={folder}/run"]
+        prepared = run(["prepare", *options(settings), "--reports", str(folder / "reports")], folder / "store.part")
+        first, last = (rate(prepared.clips, count, share) for share in ((0.05, 0.25), (0.75, 0.95)))
+        print(f"{count:,} clips prepared in {prepared.seconds:.0f} s: {prepared.anonymous >> 20:,} MB; "
+              f"{first:,.0f} clips/s in the first fifth, {last:,.0f} in the last: {last / first:.2f}", flush=True)
+        first, last = read_all(settings)
+        print(f"{count:,} clips read in random order: {first:,.0f} clips/s in the first fifth, {last:,.0f} in the "
+              f"last: {last / first:.2f}", flush=True)
+        trained = run(["train", *options(settings), "-v"])
+        speeds = re.findall(r"epoch (\d)/.*\((\d+) clips/s\)", trained.output)
+        print(f"{count:,} clips, trained in {trained.seconds:.0f} s: {trained.anonymous >> 20:,} MB; " +
+              ", ".join(f"epoch {epoch}: {speed} clips/s" for epoch, speed in speeds), flush=True)
+    return 0
+
+
+def options(settings: Sequence[str]) -> list[str]:
+    """The configuration file and its overrides as options of a command."""
+    return [str(_ROOT / "configs/kws.yaml"), *(part for setting in settings for part in ("--set", setting))]
+
+
+def fill(root: Path, count: int) -> None:
+    """Write so many files of distinct content, where they are not there yet."""
+    if root.is_dir():
+        return
+    for word in (*_WORDS, NOISE_FOLDER):
+        (root / word).mkdir(parents=True)
+    noise = np.random.default_rng(0).normal(0, 0.05, 30 * _SAMPLES)
+    soundfile.write(root / NOISE_FOLDER / "hiss.wav", noise, _SAMPLES, subtype="PCM_16")
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(write_clip, root), range(count), chunksize=1000))
+
+
+def write_clip(root: Path, number: int) -> None:
+    """Write a tone that decays, of its own pitch and phase: it takes 4 KB."""
+    rng = np.random.default_rng(number)
+    take, word = divmod(number, len(_WORDS))
+    phase = rng.uniform(0, 6.28) + np.arange(_SAMPLES) * rng.uniform(0.1, 1.0)
+    tone = (0.5 * np.exp(-np.arange(_SAMPLES) / 800) * np.sin(phase)).astype(np.float32)
+    name = f"s{take % _SPEAKERS}_nohash_{take // _SPEAKERS}.flac"
+    soundfile.write(root / _WORDS[word] / name, tone, _SAMPLES, subtype="PCM_16")
+
+
+def run(command: Sequence[str], growing: Optional[Path] = None) -> Run:
+    """Run a command of kws and watch its memory, and the clips in a folder that it fills."""
+    started, most, clips = time.monotonic(), 0, []
+    process = subprocess.Popen([sys.executable, "-m", "kws", *command], cwd=_ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    while process.poll() is None:
+        most = max(most, sum(anonymous(pid) for pid in family(process.pid)))
+        if growing is not None and (growing / "clips.s16").is_file():
+            clips.append((time.monotonic() - started, (growing / "clips.s16").stat().st_size // (2 * _SAMPLES)))
+        time.sleep(0.1)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(output)
+    return Run(most, time.monotonic() - started, clips, output)
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and its children, theirs included."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in task.read_text().split():
+                yield from family(int(child))
+        except OSError:  # it has ended
+            pass
+
+
+def anonymous(pid: int) -> int:
+    """Anonymous memory of a process in bytes, pages shared with its parent counted in both."""
+    try:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def rate(clips: Sequence[tuple[float, int]], count: int, share: tuple[float, float]) -> float:
+    """Clips per second between two shares of all; NaN if that went by unseen."""
+    inside = [(seconds, written) for seconds, written in clips if share[0] <= written / count <= share[1]]
+    (begin, first), (end, last) = inside[0], inside[-1]
+    return (last - first) / (end - begin) if end > begin else float("nan")
+
+
+def read_all(settings: Sequence[str]) -> tuple[float, float]:
+    """Read an epoch of every clip, batch by batch, in random order; clips per second in its first and last fifth."""
+    config = load_config(_ROOT / "configs/kws.yaml", settings)
+    clips = ClipDataset(load_store(config.data.prepared), TRAINING, None, 1.0, (-20.0, 0.0), 0)
+    batches = list(Batches(len(clips), 64, 0))
+    times = [time.monotonic()]
+    for batch in batches:
+        clips.__getitems__(batch)
+        times.append(time.monotonic())
+    fifth = len(batches) // 5
+    return fifth * 64 / (times[fifth] - times[0]), fifth * 64 / (times[-1] - times[-1 - fifth])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    raise SystemExit(main())
