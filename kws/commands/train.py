@@ -17,7 +17,7 @@ from kws.errors import ConfigError
 
 if TYPE_CHECKING:
     from kws.config.sections import Config
-    from kws.training.peers import Peers
+    from kws.training.processes.peers import Peers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print what came out."""
-    from kws.training.peers import joined
+    from kws.training.processes.peers import joined
 
     with joined() as peers:
         return _run(args, peers)

@@ -21,7 +21,7 @@ from kws.data.store import PreparedStore
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
 from kws.model.folder import WEIGHTS_FILE
-from kws.training.peers import differences
+from kws.training.processes.peers import differences
 
 _RECORD = "training.json"
 _STATE = "trainer_state.json"  # written last of a checkpoint's files: a checkpoint without it was cut off

@@ -33,10 +33,10 @@ from kws.tracking.tracker import EpochReporter, Tracker
 from kws.training import checkpoints, loop
 from kws.training.augment import Augmenter
 from kws.training.body import start_from
-from kws.training.distributed import processes
 from kws.training.model_card import write_model_card
-from kws.training.peers import ALONE, Peers
 from kws.training.prior import reweight_prior
+from kws.training.processes.environment import processes
+from kws.training.processes.peers import ALONE, Peers
 from kws.training.progress import Progress, history
 
 logger = logging.getLogger(__name__)

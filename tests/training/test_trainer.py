@@ -22,7 +22,7 @@ from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model
 from kws.training import checkpoints, loop
 from kws.training import trainer as training
-from kws.training.peers import joined
+from kws.training.processes.peers import joined
 
 LABELS = LabelSet.from_keywords(["low", "high"])
 ARCHITECTURE = {
@@ -305,7 +305,7 @@ from pathlib import Path
 import tests.training.test_trainer as tests
 from kws.data import store
 from kws.training import loop, trainer as training
-from kws.training.peers import joined
+from kws.training.processes.peers import joined
 from kws.config.sections import load_config
 rank, folder = os.environ["RANK"], sys.argv[1]
 store.load_store = lambda _: tests.tone_store()
@@ -367,7 +367,7 @@ import sys
 import tests.training.test_trainer as tests
 from kws.data import store
 from kws.training import trainer as training
-from kws.training.peers import joined
+from kws.training.processes.peers import joined
 from kws.config.sections import load_config
 store.load_store = lambda _: tests.tone_store()
 with joined() as peers:

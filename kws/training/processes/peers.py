@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from kws.errors import ConfigError, DataError, KwsError
 from kws.files.atomic import atomic_folder
-from kws.training.distributed import Processes, forget_others, processes
+from kws.training.processes.environment import Processes, forget_others, processes
 
 _INTERFACE = "GLOO_SOCKET_IFNAME"
 _PATIENCE = 300.0  # s to wait for another process, which may read a large store meanwhile, or write a model

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from kws.errors import ConfigError
-from kws.training.distributed import Processes, forget_others, processes
+from kws.training.processes.environment import Processes, forget_others, processes
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
             "MASTER_PORT": "29500"}

@@ -8,9 +8,9 @@ import pytest
 from torch.distributed import HashStore
 
 from kws.errors import ConfigError, DataError, ModelError
-from kws.training import peers
-from kws.training.distributed import Processes
-from kws.training.peers import ALONE, Peers, differences
+from kws.training.processes import peers
+from kws.training.processes.environment import Processes
+from kws.training.processes.peers import ALONE, Peers, differences
 
 BROKEN = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:51220")
 
