@@ -364,6 +364,7 @@ def test_two_processes_hear_what_one_hears_and_end_alike_without_a_common_disk(c
 
 ALIKE = """
 import sys
+from pathlib import Path
 import tests.training.test_trainer as tests
 from kws.data import store
 from kws.training import trainer as training
@@ -371,7 +372,7 @@ from kws.training.processes.peers import joined
 from kws.config.sections import load_config
 store.load_store = lambda _: tests.tone_store()
 with joined() as peers:
-    training.train(load_config(sys.argv[1], sys.argv[2:]), peers=peers)
+    training.train(load_config(Path(sys.argv[1]), sys.argv[2:]), peers=peers)
 """
 
 
