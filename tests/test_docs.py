@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kws.__main__ import build_parser, main
 from kws.model.folder import SHIPPED
@@ -100,3 +101,19 @@ def test_what_the_readme_listens_to_is_heard_as_shown(capsys):
     command, shown = re.search(r"```\nkws (listen .*)\n```\n\n```text\n(.*?)```", text, re.S).groups()
     assert main([*shlex.split(command), "--model", str(SHIPPED)]) == 0
     assert capsys.readouterr().out == shown
+
+
+def test_the_manifest_for_several_machines_names_one_number_and_one_address():
+    text = next(text for language, text in blocks(ROOT / "docs/several-machines.md")
+                if language == "yaml" and "kind: Job" in text)
+    service, job = yaml.safe_load_all(text)
+    pod = job["spec"]["template"]["spec"]
+    options = pod["containers"][0]["command"]
+    chosen = dict(zip(options, options[1:]))
+    assert int(chosen["--nnodes"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    assert chosen["--master-addr"] == f"{job['metadata']['name']}-0.{service['metadata']['name']}"
+    assert pod["subdomain"] == service["metadata"]["name"] and service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    command, *arguments = options[options.index("kws") + 1:]
+    assert set(argument for argument in arguments if argument.startswith("-")) <= set(
+        subcommands()[command]._option_string_actions)

@@ -17,6 +17,7 @@ from kws.errors import ConfigError
 
 if TYPE_CHECKING:
     from kws.config.sections import Config
+    from kws.training.processes.peers import Peers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and print what came out."""
+    from kws.training.processes.peers import joined
+
+    with joined() as peers:
+        return _run(args, peers)
+
+
+def _run(args: argparse.Namespace, peers: Peers) -> int:
     from kws.config.sections import load_config
-    from kws.training.distributed import processes
 
     config = load_config(args.config, args.set)
-    is_first = processes().is_first  # of those that torchrun started: it speaks and writes for all
+    is_first = peers.group.is_first  # it speaks and writes for all
     if is_first:
         start_logging(args.verbose, config.training.checkpoints.with_suffix(".log"))
     else:
@@ -45,14 +52,13 @@ def run(args: argparse.Namespace) -> int:
     from kws.training.trainer import train
 
     with build_tracker(config, is_first) as tracker:
-        result = train(config, args.resume, tracker)
+        result = train(config, args.resume, tracker, peers)
         tracker.finish(result.figures)
-    if not is_first:
-        return EXIT_OK
-    print(f"{result.model}: {result.num_parameters:,} parameters, {result.epochs} epochs, "
-          f"{result.clips_per_second:.0f} clips/s; validation accuracy {result.validation['accuracy']:.2%}, "
-          f"macro-F1 {result.validation['macro_f1']:.2%}, "
-          f"{result.validation['keyword_recall']:.2%} of the keywords found")
+    if is_first:
+        print(f"{result.model}: {result.num_parameters:,} parameters, {result.epochs} epochs, "
+              f"{result.clips_per_second:.0f} clips/s; validation accuracy {result.validation['accuracy']:.2%}, "
+              f"macro-F1 {result.validation['macro_f1']:.2%}, "
+              f"{result.validation['keyword_recall']:.2%} of the keywords found")
     return EXIT_OK
 
 

@@ -63,24 +63,25 @@ class ClipDataset(Dataset):
         """Draw the `_unknown_` and `_silence_` clips of an epoch; an epoch's draw is always the same."""
         spoken, silence = zip(*(self._draw(np.random.default_rng([self._seed, epoch * self.passes + number]))
                                 for number in range(self.passes)))
-        self.rows, self._silence = np.concatenate(spoken), torch.cat(silence)
+        self.rows = np.concatenate(spoken)
+        self._silence, self._silence_gain = (np.concatenate(parts) for parts in zip(*silence))
         silence_ids = np.full(len(self._silence), self._label_set.index(SILENCE))
         self.label_ids = np.concatenate([self._row_labels[self.rows], silence_ids])
 
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor]:
-        """Draw what one pass hears: rows of the store, and [count, T] windows of silence."""
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Draw what one pass hears: rows of the store, and silence."""
         unknown = self._unknown.index.to_numpy() if self._num_unknown is None \
             else draw_evenly(self._unknown["word"], self._num_unknown, rng)
         silence = self._draw_silence(torch.Generator().manual_seed(int(rng.integers(2**62))))
         return np.concatenate([self._always, unknown]), silence
 
-    def _draw_silence(self, generator: torch.Generator) -> torch.Tensor:
-        """[count, T] windows of background noise at random levels."""
+    def _draw_silence(self, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw windows of background noise: [count, 2] places in `noise` and [count, 1] factors; cut when fetched."""
         if self.noise is None:
-            return torch.empty(0, self._waveforms.shape[1])
+            return np.empty((0, 2), dtype=np.int64), np.empty((0, 1), dtype=np.float32)
         low, high = self._silence_gain_db
         gain_db = low + (high - low) * torch.rand(self._num_silence, 1, generator=generator)
-        return self.noise.draw(generator, self._num_silence) * 10 ** (gain_db / 20)
+        return self.noise.places(generator, self._num_silence), (10 ** (gain_db / 20)).numpy()
 
     def __len__(self) -> int:
         return len(self.label_ids)
@@ -91,7 +92,9 @@ class ClipDataset(Dataset):
         spoken = positions < len(self.rows)
         waveforms = np.empty((len(positions), self._waveforms.shape[1]), dtype=np.float32)
         waveforms[spoken] = self._waveforms[self.rows[positions[spoken]]] / np.float32(FULL_SCALE)
-        waveforms[~spoken] = self._silence[positions[~spoken] - len(self.rows)]
+        silent = positions[~spoken] - len(self.rows)
+        if self.noise is not None:
+            waveforms[~spoken] = self.noise.cut(self._silence[silent]) * self._silence_gain[silent]
         return {"input_values": torch.from_numpy(waveforms), "labels": torch.from_numpy(self.label_ids[positions])}
 
 

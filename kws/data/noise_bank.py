@@ -65,14 +65,22 @@ class NoiseBank:
 
     def draw(self, generator: torch.Generator, count: int) -> torch.Tensor:
         """Cut [count, T] windows, float32; recordings are equally likely, and no window crosses from one to another."""
+        return torch.from_numpy(self.cut(self.places(generator, count))).to(self._device)
+
+    def places(self, generator: torch.Generator, count: int) -> np.ndarray:
+        """Draw where to cut: [count, 2] int64, recording and first sample."""
         which = torch.randint(len(self._windows), (count,), generator=generator)
-        offsets = (torch.rand(count, generator=generator, dtype=torch.float64) * self._starts[which]).long().numpy()
-        drawn = np.empty((count, self.num_samples), dtype=np.float32)
-        for recording in which.unique().tolist():
-            rows = np.flatnonzero(which.numpy() == recording)
-            windows = self._windows[recording][offsets[rows]]
+        offsets = torch.rand(count, generator=generator, dtype=torch.float64) * self._starts[which]
+        return torch.stack([which, offsets.long()], dim=1).numpy()
+
+    def cut(self, places: np.ndarray) -> np.ndarray:
+        """[count, 2] from `places` -> [count, T] float32."""
+        drawn = np.empty((len(places), self.num_samples), dtype=np.float32)
+        for recording in np.unique(places[:, 0]):
+            rows = np.flatnonzero(places[:, 0] == recording)
+            windows = self._windows[recording][places[rows, 1]]
             drawn[rows] = windows / np.float32(FULL_SCALE) if windows.dtype == np.int16 else windows
-        return torch.from_numpy(drawn).to(self._device)
+        return drawn
 
     def to(self, device: torch.device) -> NoiseBank:
         """Have windows drawn onto a device, in place; the recordings stay where they are."""

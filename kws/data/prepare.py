@@ -1,21 +1,22 @@
 """The data job: from a data folder to a prepared store and a report on what was found."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Mapping, Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 import pandas as pd
-from tqdm import tqdm
 
 from kws.audio.decode import Limits
 from kws.audio.folders import NOISE_FOLDER
 from kws.data.background import inspect_background
-from kws.data.inspection import Inspection, inspect_files
+from kws.data.inspection import Inspection
 from kws.data.layout import Layout, check_layout, scan
 from kws.data.problems import Problem, describe_errors, log_warnings
 from kws.data.split import TESTING, TRAINING, VALIDATION, SplitBy, SplitRule, assign_splits, has_lists
 from kws.data.store import CLIPS_FILE, NOISE_FILE, STORE_FILES, write_index, write_samples
+from kws.data.unfinished import table_of, unfinished, write_clips
 from kws.data.validate import MANIFEST_COLUMNS, check_clips, check_noise
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
@@ -74,6 +75,8 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
             listing: str = "reports/data.json") -> Report:
     """Check the recordings of a data folder and write them as a store, whole or not at all.
 
+    If it is interrupted, the same call goes on from the clips it has finished.
+
     Args:
         root: the data folder.
         destination: the store; an older store there is replaced.
@@ -92,7 +95,8 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
         listing: where the caller will list all problems; named in the error.
     Raises:
         RejectedData: if recordings have errors; nothing is written.
-        DataError: "no_noise", "not_a_store" (something else is at `destination`), and those of `scan`.
+        DataError: "no_noise", "not_a_store" (something else is at `destination`), "in_use" (another process prepares
+            it), and those of `scan`.
     """
     labels = LabelSet.from_keywords(keywords)
     _check_replaceable(destination, root)
@@ -104,17 +108,17 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
     clips = layout.clips.assign(split=assign_splits(root, layout.clips, rule))
     clips = clips.sort_values("split", key=lambda names: names.map(_FIRST_TO_KEEP), kind="stable", ignore_index=True)
     num_samples = round(clip_seconds * sample_rate)
-    with atomic_folder(destination) as folder:
+    with unfinished(destination) as part, atomic_folder(destination) as folder:
         noise, lengths = _write_noise(folder, layout, sample_rate)
-        with open(folder / CLIPS_FILE, "wb") as file:
-            clips = _write_clips(file, clips, root, sample_rate, num_samples, _limits(max_seconds), workers)
-            problems = [*check_layout(layout, rule), *check_noise(noise),
-                        *check_clips(clips, labels, sample_rate, min_seconds, rule, has_lists(root), is_anew)]
-            problems.sort(key=lambda problem: problem.severity)
-            report = Report(root, labels, sample_rate, num_samples, clips, _table(noise), tuple(problems),
-                            layout.passed_over)
-            if any(problem.severity == "error" for problem in problems):
-                raise RejectedData(describe_errors(problems, str(root), listing), report)
+        clips = write_clips(part, clips, root, sample_rate, num_samples, _limits(max_seconds), workers)
+        problems = [*check_layout(layout, rule), *check_noise(noise),
+                    *check_clips(clips, labels, sample_rate, min_seconds, rule, has_lists(root), is_anew)]
+        problems.sort(key=lambda problem: problem.severity)
+        report = Report(root, labels, sample_rate, num_samples, clips, table_of(noise), tuple(problems),
+                        layout.passed_over)
+        if any(problem.severity == "error" for problem in problems):
+            raise RejectedData(describe_errors(problems, str(root), listing), report)
+        os.replace(part / CLIPS_FILE, folder / CLIPS_FILE)
         digest = write_index(folder, report.manifest, report.noise.assign(num_samples=lengths), labels, sample_rate,
                              num_samples)
     log_warnings(problems)
@@ -151,29 +155,3 @@ def _limits(max_seconds: float) -> Limits:
     """What any recording of that length may hold: then only its length is in question."""
     return Limits(max_seconds=max_seconds, max_bytes=max(Limits.max_bytes, int(max_seconds * 4 * _DENSEST)),
                   max_values=max(Limits.max_values, int(max_seconds * _DENSEST)))
-
-
-def _write_clips(file: BinaryIO, clips: pd.DataFrame, root: Path, sample_rate: int, num_samples: int,
-                 limits: Limits, workers: Optional[int]) -> pd.DataFrame:
-    """Write each clip as it is inspected; a content that an earlier split holds is left out.
-
-    Returns:
-        `clips` with what was found, and `kept`.
-    """
-    holders: dict[str, str] = {}  # sha256 -> split; the clips come in the order of _FIRST_TO_KEEP
-    found, kept = [], []
-    inspections = inspect_files(clips["path"].tolist(), root, sample_rate, num_samples, limits, workers)
-    progress = tqdm(inspections, "recordings", total=len(clips), unit="clip", disable=None)
-    for clip, split in zip(progress, clips["split"], strict=True):
-        is_kept = not clip.code and holders.setdefault(clip.sha256, split) == split
-        if is_kept:
-            assert clip.samples is not None
-            write_samples(file, clip.samples)
-        found.append(replace(clip, samples=None))
-        kept.append(is_kept)
-    return pd.concat([clips, _table(found).drop(columns="path")], axis=1).assign(kept=kept)
-
-
-def _table(inspections: Sequence[Inspection]) -> pd.DataFrame:
-    names = [column.name for column in fields(Inspection) if column.name != "samples"]
-    return pd.DataFrame({name: [getattr(inspection, name) for inspection in inspections] for name in names})

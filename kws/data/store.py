@@ -22,7 +22,8 @@ from kws.errors import DataError
 from kws.model.labels import LabelSet
 
 STORE_FILES = INDEX_FILE, MANIFEST_FOLDER, CLIPS_FILE, NOISE_FILE = "store.json", "manifest", "clips.s16", "noise.s16"
-_SAMPLE = np.dtype("<i2")
+SAMPLE = np.dtype("<i2")
+_ROWS = 65_536  # of the manifest, as text at a time
 _FORMAT = 2  # raised when an older store would be misread
 
 
@@ -82,7 +83,7 @@ def load_matching_store(folder: Path, sample_rate: int, num_samples: int, keywor
 
 def write_samples(file: BinaryIO, samples: np.ndarray) -> int:
     """Append [T] int16 to CLIPS_FILE or NOISE_FILE, and return T."""
-    file.write(np.ascontiguousarray(samples, dtype=_SAMPLE).data)
+    file.write(np.ascontiguousarray(samples, dtype=SAMPLE).data)
     return len(samples)
 
 
@@ -115,8 +116,11 @@ def write_index(folder: Path, manifest: pd.DataFrame, noise: pd.DataFrame, label
 
 def _digest(index: Mapping[str, Any], manifest: pd.DataFrame) -> str:
     settings = {key: value for key, value in index.items() if key != "digest"}
-    text = json.dumps(settings, sort_keys=True) + manifest.to_csv(index=False, lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for start in range(0, max(1, len(manifest)), _ROWS):  # as one text it would outweigh the manifest itself
+        rows = manifest[start:start + _ROWS]
+        digest.update(rows.to_csv(index=False, header=start == 0, lineterminator="\n").encode())
+    return digest.hexdigest()
 
 
 def _map(path: Path, num_samples: int) -> np.ndarray:
@@ -125,10 +129,10 @@ def _map(path: Path, num_samples: int) -> np.ndarray:
         found = path.stat().st_size
     except OSError as error:
         raise _bad_store(path.parent, f"{path.name} cannot be read: {error.strerror}") from None
-    expected = num_samples * _SAMPLE.itemsize
+    expected = num_samples * SAMPLE.itemsize
     if found != expected:
         raise _bad_store(path.parent, f"{path.name}: {found:,} bytes; expected {expected:,}")
-    return np.memmap(path, dtype=_SAMPLE, mode="r") if num_samples else np.empty(0, dtype=_SAMPLE)
+    return np.memmap(path, dtype=SAMPLE, mode="r") if num_samples else np.empty(0, dtype=SAMPLE)
 
 
 def _read_manifest(folder: Path) -> pd.DataFrame:

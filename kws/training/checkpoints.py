@@ -21,6 +21,7 @@ from kws.data.store import PreparedStore
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
 from kws.model.folder import WEIGHTS_FILE
+from kws.training.processes.peers import differences
 
 _RECORD = "training.json"
 _STATE = "trainer_state.json"  # written last of a checkpoint's files: a checkpoint without it was cut off
@@ -97,16 +98,10 @@ def _check_same(folder: Path, description: Mapping[str, Any]) -> None:
     except (OSError, ValueError):
         raise DataError(f"{path}: missing or unreadable, so nothing says which training these checkpoints belong to; "
                         "train without --resume", "other_training") from None
-    differences = [f"{name} is {_short(description.get(name))}, was {_short(found.get(name))}"
-                   for name in {**found, **description} if description.get(name) != found.get(name)]
-    if differences:
-        raise DataError(f"{folder}: its checkpoints belong to another training: {'; '.join(differences)}. Resume with "
+    different = differences(description, found)
+    if different:
+        raise DataError(f"{folder}: its checkpoints belong to another training: {'; '.join(different)}. Resume with "
                         "what it was begun with, or train without --resume to begin anew", "other_training")
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def from_first(checkpoint: Optional[Checkpoint], folder: Path) -> Checkpoint:

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Mapping, Optional, cast
+from typing import Mapping, Optional, cast
 
 import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, TrainingArguments, set_seed
 from transformers.utils.logging import disable_progress_bar
 
+import kws
 from kws.config.architecture import load_architecture
 from kws.config.sections import Config
 from kws.data.dataset import ClipDataset
@@ -32,9 +33,10 @@ from kws.tracking.tracker import EpochReporter, Tracker
 from kws.training import checkpoints, loop
 from kws.training.augment import Augmenter
 from kws.training.body import start_from
-from kws.training.distributed import Processes, forget_others, processes
 from kws.training.model_card import write_model_card
 from kws.training.prior import reweight_prior
+from kws.training.processes.environment import processes
+from kws.training.processes.peers import ALONE, Peers
 from kws.training.progress import Progress, history
 
 logger = logging.getLogger(__name__)
@@ -70,48 +72,52 @@ class TrainingResult:
                 "epochs": self.epochs, "clips_per_second": self.clips_per_second}
 
 
-def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = None) -> TrainingResult:
+def train(config: Config, resume: bool = False, tracker: Optional[Tracker] = None,
+          peers: Peers = ALONE) -> TrainingResult:
     """Train a model as configured and write its folder, whole or not at all.
 
     Args:
         config: the configuration.
         resume: continue from the last checkpoint instead of starting anew.
         tracker: receives metrics each epoch; None disables tracking.
+        peers: the processes that train together, see `joined`.
 
     Raises:
-        ConfigError: if the architecture does not fit the features, or the environment names processes that are not
-            there.
+        ConfigError: if the architecture does not fit the features.
         DataError: if the prepared store is missing or made for other settings, there is nothing to resume from, the
-            checkpoints belong to another training ("other_training"), or one runs there ("in_use").
+            checkpoints belong to another training ("other_training"), one runs there ("in_use"), or another process
+            failed or trains something else ("other_process").
         FileExistsError: if the folder for the model holds something else.
         ModelError: "diverged" if the loss is no longer finite; "other_teacher" if a teacher is none for this model.
         TrackingError: if the training cannot be recorded; nothing was trained then.
     """
-    group = processes()
-    if not group.is_joined:
-        forget_others()
     store = load_matching_store(config.data.prepared, config.data.sample_rate, config.data.num_samples,
                                 config.data.keywords)
     with ExitStack() as held:
         for path in (config.training.model, config.training.checkpoints):
-            if group.is_first:
+            if peers.group.is_first:
                 held.enter_context(exclusive(path, "a training"))
         check_replaceable(config.training.model, CONFIG_FILE, MODEL_TYPE)  # fail before training, not after
-        return _train(config, store, group, resume, tracker)
+        return _train(config, store, peers, resume, tracker)
 
 
-def _train(config: Config, store: PreparedStore, group: Processes, resume: bool,
+def _train(config: Config, store: PreparedStore, peers: Peers, resume: bool,
            tracker: Optional[Tracker]) -> TrainingResult:
     disable_progress_bar()  # of transformers, for every file it writes
     set_seed(config.seed)
+    group = peers.group
     torch.set_num_threads(config.training.num_threads or max(1, available_cores() // group.on_this_machine))
-    trainer, progress = _build_trainer(config, store)
     description = checkpoints.describe(config, store, group.count)
-    start = _find_start(config, trainer, description) if resume else None
+    last = checkpoints.to_resume(config.training.checkpoints, description) if resume and group.is_first else None
+    peers.agree({**description, "--resume": resume, "kws": kws.__version__, "torch": torch.__version__})
+    peers.connect()
+    trainer, progress = _build_trainer(config, store)
     if tracker is not None:
         tracker.start(resume, {"prepared_digest": store.digest,
                                "num_parameters": str(trainer.get_num_trainable_parameters())})
         trainer.add_callback(EpochReporter(tracker))
+    peers.agree()  # that nothing has failed; from here on a broken connection tells
+    start = _start(config, trainer, checkpoints.from_first(last, config.training.checkpoints)) if resume else None
     if start is None and group.is_first:
         checkpoints.begin(config.training.checkpoints, description)
     try:
@@ -122,19 +128,18 @@ def _train(config: Config, store: PreparedStore, group: Processes, resume: bool,
                        trainer.state.global_step, trainer.state.max_steps)
         raise
     trainer.load_kept_weights()
-    return _finish(config, trainer, progress)
+    result = _finish(config, trainer, progress)
+    peers.give_folder(result.model)
+    return result
 
 
-def _find_start(config: Config, trainer: loop.KwsTrainer, description: Mapping[str, Any]) -> Path:
-    """Return the checkpoint to go on from; the first process chooses it for all."""
-    folder, last = config.training.checkpoints, None
-    if trainer.is_world_process_zero():
-        last = checkpoints.to_resume(folder, description)
-    start = checkpoints.from_first(last, folder)
+def _start(config: Config, trainer: loop.KwsTrainer, start: checkpoints.Checkpoint) -> Path:
+    """Return the checkpoint to go on from; where nothing is left to train, say so, and train nothing."""
     if start.is_last:
         how = "stopped early" if start.epoch < config.training.epochs else "finished"
         logger.warning("warning: %s: this training has %s, after epoch %d of %d; nothing is left to train, and the "
-                       "model is written from its checkpoints", folder, how, start.epoch, config.training.epochs)
+                       "model is written from its checkpoints", config.training.checkpoints, how, start.epoch,
+                       config.training.epochs)
         trainer.args.num_train_epochs = start.epoch  # or one more would be trained after an early stop
     return start.path
 

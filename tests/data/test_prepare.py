@@ -192,7 +192,7 @@ def test_an_interrupt_leaves_nothing_behind(corpus, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".store.*/clips.s16")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("store.part/clips.s16")) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

@@ -22,6 +22,7 @@ from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model
 from kws.training import checkpoints, loop
 from kws.training import trainer as training
+from kws.training.processes.peers import joined
 
 LABELS = LabelSet.from_keywords(["low", "high"])
 ARCHITECTURE = {
@@ -273,7 +274,8 @@ def test_a_model_that_hardly_beats_a_constant_answer_is_said(accuracy, recall, i
 def test_half_an_environment_of_torchrun_trains(configure, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert training.train(configure("training.epochs=1")).epochs == 1
+    with joined() as peers:
+        assert training.train(configure("training.epochs=1"), peers=peers).epochs == 1
 
 
 def write_heard(folder):
@@ -303,6 +305,7 @@ from pathlib import Path
 import tests.training.test_trainer as tests
 from kws.data import store
 from kws.training import loop, trainer as training
+from kws.training.processes.peers import joined
 from kws.config.sections import load_config
 rank, folder = os.environ["RANK"], sys.argv[1]
 store.load_store = lambda _: tests.tone_store()
@@ -316,8 +319,10 @@ def build_interrupted(config, store):
 config = load_config(Path(folder, "tones.yaml"), ["training.epochs=3", "training.min_epoch_steps=10",
                      f"training.checkpoints={folder}/run-{rank}", f"training.model={folder}/model-{rank}"])
 training._build_trainer = build_interrupted
+meeting = joined()
+peers = meeting.__enter__()
 try:
-    training.train(config)
+    training.train(config, peers=peers)
 except KeyboardInterrupt:
     open(f"{folder}/heard-{rank}.txt", "a").write("resumed\\n")
 training._build_trainer = build
@@ -325,7 +330,8 @@ finish, weights = training._finish, []
 training._finish = lambda config, trainer, progress: weights.extend(
     float(weight.double().sum()) for weight in trainer.accelerator.unwrap_model(trainer.model).state_dict().values()
 ) or finish(config, trainer, progress)
-result = training.train(config, resume=True)
+result = training.train(config, resume=True, peers=peers)
+meeting.__exit__(None, None, None)
 json.dump([result.validation, result.epochs, weights], open(f"{folder}/result-{rank}.json", "w"))
 """
 
@@ -354,6 +360,38 @@ def test_two_processes_hear_what_one_hears_and_end_alike_without_a_common_disk(c
     results = [json.loads((tmp_path / f"result-{rank}.json").read_text()) for rank in "01"]
     assert results[0] == results[1] and results[0][1] == 3
     assert (tmp_path / "model-0").is_dir() and not (tmp_path / "model-1").exists()
+
+
+ALIKE = """
+import sys
+from pathlib import Path
+import tests.training.test_trainer as tests
+from kws.data import store
+from kws.training import trainer as training
+from kws.training.processes.peers import joined
+from kws.config.sections import load_config
+store.load_store = lambda _: tests.tone_store()
+with joined() as peers:
+    training.train(load_config(Path(sys.argv[1]), sys.argv[2:]), peers=peers)
+"""
+
+
+def test_two_processes_learn_as_one_does(configure, tmp_path):
+    """The clips of every batch are the same; augmentation, dropout and batch statistics are drawn by each process."""
+    overrides = ["training.epochs=10", "training.batch_size=32", "training.min_epoch_steps=10",
+                 "training.keyword_rarity=1"]
+    alone = training.train(configure(*overrides))
+    (tmp_path / "alike.py").write_text(ALIKE)
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                    str(tmp_path / "alike.py"), str(tmp_path / "tones.yaml"), *overrides,
+                    f"training.model={tmp_path}/pair", f"training.checkpoints={tmp_path}/pair-run"], check=True,
+                   timeout=280, env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                       [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])})
+    one, two = (pd.read_csv(folder / "history.csv") for folder in (alone.model, tmp_path / "pair"))
+    assert one["learning_rate"].tolist() == pytest.approx(two["learning_rate"].tolist())
+    np.testing.assert_allclose(two["training_loss"], one["training_loss"], atol=0.1)
+    accuracy = json.loads((tmp_path / "pair/metrics.json").read_text())["validation"]["accuracy"]
+    assert accuracy == pytest.approx(alone.validation["accuracy"], abs=0.05) and accuracy > 0.9
 
 
 def test_nothing_to_resume_from_is_said(configure):

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from kws.errors import ConfigError
-from kws.training.distributed import Processes, forget_others, processes
+from kws.training.processes.environment import Processes, forget_others, processes
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
             "MASTER_PORT": "29500"}
@@ -18,8 +18,8 @@ def set_environment(monkeypatch):
 
 def test_what_torchrun_sets_is_read(set_environment):
     set_environment(TORCHRUN)
-    assert processes() == Processes(rank=1, count=4, on_this_machine=2, is_joined=True)
-    assert not processes().is_first
+    assert processes() == Processes(rank=1, count=4, local_rank=1, on_this_machine=2, is_joined=True)
+    assert not processes().is_first and not processes().is_first_here
 
 
 @pytest.mark.parametrize("values", [

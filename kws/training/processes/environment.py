@@ -19,12 +19,14 @@ class Processes:
     Args:
         rank: of this one, 0 to count - 1.
         count: of all.
+        local_rank: of this one, among those on this machine.
         on_this_machine: how many of them share this machine's processors.
         is_joined: torchrun started them, if only one.
     """
 
     rank: int = 0
     count: int = 1
+    local_rank: int = 0
     on_this_machine: int = 1
     is_joined: bool = False
 
@@ -32,6 +34,11 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this is the process that logs and writes for all."""
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this is the process that speaks and writes for its machine."""
+        return self.local_rank == 0
 
 
 def processes() -> Processes:
@@ -50,7 +57,7 @@ def processes() -> Processes:
     rank = _number("RANK", 0)
     if not 0 <= rank < count:
         raise ConfigError("environment", [f"RANK: found {rank}; expected 0 to WORLD_SIZE - 1 = {count - 1}"])
-    return Processes(rank, count, max(1, _number("LOCAL_WORLD_SIZE", count)), is_joined=True)
+    return Processes(rank, count, _number("LOCAL_RANK", 0), max(1, _number("LOCAL_WORLD_SIZE", count)), is_joined=True)
 
 
 def forget_others() -> None:
