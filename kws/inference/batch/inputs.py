@@ -101,11 +101,7 @@ def _list(source: Path) -> Inputs:
         return _rows_of_table(source, _read_parquet)
     if source.suffix.lower() == ".csv":
         return _rows_of_table(source, _read_csv)
-    return _listing(lambda: iter([Row(source.name, source)]))
-
-
-def _listing(read: Callable[[], Iterator[Row]], has_targets: bool = False) -> Inputs:
-    return Inputs(sum(1 for _ in read()), has_targets, read)
+    return Inputs(1, False, lambda: iter([Row(source.name, source)]))
 
 
 def _list_folder(folder: Path) -> Inputs:
@@ -133,14 +129,16 @@ def _rows_of_table(source: Path, read: Callable[[Path], Iterator[Any]]) -> Input
         if columns.count(name) > 1:
             raise DataError(f"{source}: {columns.count(name)} columns called {name}; expected one", "bad_manifest")
 
+    parent, has_targets = source.parent, "label" in columns
+
     def rows() -> Iterator[Row]:
         table = read(source)
         next(table)
         for row in table:
             path = str(row["path"] or "")
-            yield Row(path, _locate(source.parent, path), str(row["label"] or "") if "label" in columns else None)
+            yield Row(path, _locate(parent, path), str(row["label"] or "") if has_targets else None)
 
-    return _listing(rows, "label" in columns)
+    return Inputs(sum(1 for _ in read(source)) - 1, has_targets, rows)
 
 
 def _locate(parent: Path, path: str) -> Path:

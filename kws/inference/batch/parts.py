@@ -226,7 +226,9 @@ def _detections_of(name: str) -> str:
 
 
 def _listed(row: Row) -> bytes:
-    location = str(row.location) if "://" in str(row.location) else os.path.abspath(row.location)
+    location = str(row.location)
+    if not is_remote(row.location) and not os.path.isabs(location):
+        location = os.path.abspath(location)
     return json.dumps([row.path, location, row.target]).encode() + b"\n"
 
 
