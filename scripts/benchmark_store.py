@@ -16,9 +16,8 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import soundfile
@@ -36,8 +35,7 @@ _SETTINGS = ['data.keywords=["yes","no"]', "data.unknown_ratio=2", "architecture
              "training.epochs=1", "training.warmup_epochs=0.5", "training.min_epoch_steps=0", "tracking.enabled=false"]
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """What a command took.
 
     Args:
