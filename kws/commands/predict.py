@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Optional, Sequence
 
 import kws
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
 from kws.errors import AudioError, DataError
+from kws.files.locks import exclusive
 from kws.files.places import is_remote, place
 from kws.inference.batch.cluster import LOCAL, cluster, label_parts
 from kws.inference.batch.columns import FORMATS, TableColumns
@@ -90,11 +92,12 @@ def run(args: argparse.Namespace) -> int:
     _check_output(args, sources)
     model = chosen_model(args.model)
     spotter = KeywordSpotter(model, runtime=args.runtime, threads=1)
-    if args.ray is not None:
-        return _predict_on_cluster(spotter, model, list_inputs(*sources), args)
-    listing = list_inputs(*sources)
     if args.detections is not None:
         spotter.stream([])  # raises ModelError for a model that detects nothing
+    listing = list_inputs(*sources)
+    if args.ray is not None:
+        with nullcontext() if is_remote(args.output_path) else exclusive(args.output_path, "a prediction"):
+            return _predict_on_cluster(spotter, model, listing, args)
     if args.output_path is None:
         return _print_rows(spotter, listing, args)
     kind = args.format or _kind_by_suffix(args.output_path) or "csv"

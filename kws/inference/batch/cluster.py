@@ -64,9 +64,9 @@ def cluster(address: str, workers: Optional[int]) -> Iterator[int]:
     Raises:
         DataError: "no_ray" without the package; "no_cluster" if there is none, or one of another Ray or Python.
     """
+    _check_answers(address)
     ray = _import_ray()
     local = {"num_cpus": workers or available_cores(), "include_dashboard": False} if address == LOCAL else {}
-    _check_answers(address)
     try:
         # The nodes run this very package: its modules travel.
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False,
@@ -102,7 +102,7 @@ def label_parts(inputs: Inputs, folder: PartsFolder, model: Path, runtime: Optio
     parts = folder.begin(inputs, model, resume)
     summary, names, began = Summary(labels), [""] * len(parts), time.perf_counter()
     with tqdm(total=inputs.count, unit="file", disable=None) as bar:
-        for done in _labelled(parts, (folder, runtime, batch_size), workers):
+        for done in _labelled(parts, (folder, runtime, batch_size), workers) if parts else ():
             one = pickle.loads(done["summary"])
             names[int(done["number"])] = done["name"]
             summary.merge(one)
