@@ -3,7 +3,7 @@
 
 usage: python scripts/benchmark_scaling.py recordings/ [--rates 50 100 200 400] [--requests 4000] [--rolling-rate 50]
 
-Runs the image kws-serve:v1 (`make mar serve-image`) on the network of this machine, and torchserve/haproxy.cfg as it is.
+Runs the image kws-serve:v1 (`make mar serve-image`) on the network of this machine, and torchserve/haproxy.cfg.
 Exit code 3 if a request failed while the copies were replaced.
 """
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIRST_PORTS = {"kws-1": 8080, "kws-2": 9080}  # as the configuration has them
 ADDRESSES = ("TS_INFERENCE_ADDRESS", "TS_MANAGEMENT_ADDRESS", "TS_METRICS_ADDRESS", "READINESS_ADDRESS")
 URL, STATISTICS = "http://127.0.0.1:8000/predictions/kws", "http://127.0.0.1:8404/metrics"
 _ROLLING_SECONDS = 120  # of load; replacing both copies takes about a minute
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -75,24 +75,28 @@ def stop(name: str) -> None:
     docker("rm", name)
 
 
-def wait_until_up(count: int) -> None:
-    """Wait until the proxy sends requests to so many copies.
+def wait_until_up(name: str, count: int) -> None:
+    """Wait until a copy is ready, and the proxy sends requests to so many of them.
 
     Raises:
-        KwsError: "no_service" if that takes longer than two minutes.
+        KwsError: "no_service" if that takes longer than five minutes.
     """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         try:
-            metrics = requests.get(STATISTICS, timeout=10).text
-            found = re.search(r'^haproxy_backend_active_servers{proxy="kws"} (\d+)', metrics, re.M)
-            if found and int(found[1]) == count:
+            if requests.get(f"http://127.0.0.1:{FIRST_PORTS[name] + 3}/ping", timeout=10).ok and copies_up() == count:
                 return
         except requests.ConnectionError:
             pass
         time.sleep(0.2)
-    raise KwsError(f"{STATISTICS}: not {count} copies after {_START_SECONDS:.0f} s; `docker logs kws-1` says more",
-                   "no_service")
+    raise KwsError(f"{name}: not ready after {_START_SECONDS:.0f} s; `docker logs {name}` says more", "no_service")
+
+
+def copies_up() -> int:
+    """Count the copies to which the proxy sends requests; it believes in all of them when it starts."""
+    metrics = requests.get(STATISTICS, timeout=10).text
+    found = re.search(r'^haproxy_backend_active_servers{proxy="kws"} (\d+)', metrics, re.M)
+    return int(found[1]) if found else 0
 
 
 @contextmanager
@@ -127,7 +131,7 @@ def replace_under_load(bodies: Sequence[bytes], rate: float) -> Load:
         for name in FIRST_PORTS:
             stop(name)
             start(name)
-            wait_until_up(len(FIRST_PORTS))
+            wait_until_up(name, len(FIRST_PORTS))
         if load.done():
             raise KwsError(f"replacing took longer than the load of {_ROLLING_SECONDS} s; the machine is too busy",
                            "too_short")
@@ -144,7 +148,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("copies             rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  failures")
         for count, name in enumerate(FIRST_PORTS, start=1):
             start(name)
-            wait_until_up(count)
+            wait_until_up(name, count)
             for rate in args.rates:
                 print_row(str(count), run(URL, bodies, rate, args.requests))
         rolling = replace_under_load(bodies, args.rolling_rate)

@@ -50,7 +50,8 @@ def main() -> int:
     try:
         server = ThreadingHTTPServer((address.hostname or "", address.port or 80), Readiness)
     except OSError as error:
-        print(f"readiness: cannot listen on {ADDRESS} ({error.strerror}); READINESS_ADDRESS names another", file=sys.stderr)
+        print(f"readiness: cannot listen on {ADDRESS} ({error.strerror}); READINESS_ADDRESS names another",
+              file=sys.stderr)
         return 2
     server.serve_forever()
     return 0

@@ -118,8 +118,9 @@ def test_errors_of_the_service_pass_through(proxy):
 
 def test_slow_clients_are_sent_away_and_hold_nobody_up(proxy, wavs):
     slow = [socket.create_connection(proxy.address) for _ in range(80)]  # more than both services take at a time
+    head = b"POST /predictions/kws HTTP/1.1\r\nHost: x\r\nContent-Length: 32044\r\n\r\n"
     for client in slow:
-        client.sendall(b"POST /predictions/kws HTTP/1.1\r\nHost: x\r\nContent-Length: 32044\r\n\r\n" + wavs["yes"][:999])
+        client.sendall(head + wavs["yes"][:999])
     assert requests.post(proxy.predictions, data=wavs["no"], timeout=2).json()["label"] == "no"
     for client in slow:
         client.settimeout(10)
@@ -129,7 +130,7 @@ def test_slow_clients_are_sent_away_and_hold_nobody_up(proxy, wavs):
 
 
 def test_a_service_is_replaced_under_load_and_no_request_fails(proxy, services, tone, wav_bytes):
-    """Nobody tells the proxy. The recordings do not fit its buffer, so it cannot hide a lost one by sending it again."""
+    """Nobody tells the proxy. The recordings do not fit its buffer: it cannot hide a lost one by sending it again."""
     recordings = {word: wav_bytes(tone(hertz, seconds=5.0)) for word, hertz in (("yes", 400.0), ("no", 900.0))}
     counts, stop = Counter(), threading.Event()
 
