@@ -64,7 +64,8 @@ def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: flo
     warm_up = round(_WARM_UP_SECONDS * rate)
     gaps = np.random.default_rng(seed).exponential(1 / rate, size=warm_up + count)
     due = np.cumsum(gaps)
-    latencies, outcomes, sent = np.empty(len(due)), np.empty(len(due), dtype=object), 0
+    latencies, outcomes = np.empty(len(due)), np.empty(len(due), dtype=object)
+    sent = 0
 
     async def everything() -> None:
         nonlocal sent
