@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Sequence
@@ -43,7 +44,7 @@ class Load:
 
 
 def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: float = 10.0, seed: int = 0,
-        headers: Optional[Mapping[str, str]] = None) -> Load:
+        headers: Optional[Mapping[str, str]] = None, enough: Optional[threading.Event] = None) -> Load:
     """Send requests at random moments (a Poisson process): none waits for the answer of another.
 
     A request's latency counts from the moment it was due, so a client or a service that falls behind cannot hide it.
@@ -56,6 +57,7 @@ def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: flo
         timeout: s, after which a request has failed.
         seed: of the moments.
         headers: to send along, for example a token.
+        enough: ends the run before N requests, once it is set and the warm-up is over.
     Raises:
         KwsError: "no_service" if nobody answers at the url.
     """
@@ -63,8 +65,10 @@ def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: flo
     gaps = np.random.default_rng(seed).exponential(1 / rate, size=warm_up + count)
     due = np.cumsum(gaps)
     latencies, outcomes = np.empty(len(due)), np.empty(len(due), dtype=object)
+    sent = 0
 
     async def everything() -> None:
+        nonlocal sent
         settings = aiohttp.ClientTimeout(total=timeout)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=settings,
                                          headers={"Content-Type": "audio/wav", **(headers or {})}) as session:
@@ -77,11 +81,15 @@ def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: flo
 
             async with asyncio.TaskGroup() as tasks:
                 for index, moment in enumerate(due):
+                    if enough is not None and enough.is_set() and sent > warm_up:
+                        break
                     await asyncio.sleep(max(began + moment - time.perf_counter(), 0.0))
                     tasks.create_task(one(index))
+                    sent = index + 1
 
     asyncio.run(everything())
-    return Load(rate, due[warm_up:] - due[warm_up], latencies[warm_up:], outcomes[warm_up:].astype(str))
+    measured = slice(warm_up, sent)
+    return Load(rate, due[measured] - due[warm_up], latencies[measured], outcomes[measured].astype(str))
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[str, bytes]:

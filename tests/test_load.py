@@ -43,6 +43,13 @@ def test_every_request_is_measured_and_failures_are_told_by_kind(url):
     assert load.summary()["requests"] == 100 and load.summary()["failures"] == {"413": 50}
 
 
+def test_a_run_ends_early_when_it_is_enough(url):
+    enough = threading.Event()
+    enough.set()
+    load = run(url, [b"abc"], rate=20, count=100_000, enough=enough)
+    assert len(load.due) == len(load.latencies) == len(load.outcomes) == 1 and load.summary()["failures"] == {}
+
+
 def test_a_refusal_of_the_first_recording_says_what_the_service_says(url):
     with pytest.raises(KwsError, match=r"answers 413 to the first recording.*3 bytes are enough") as error:
         run(url, [b"abcd"], rate=10, count=1)

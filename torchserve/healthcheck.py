@@ -13,16 +13,20 @@ from pathlib import Path
 KEYS = Path(__file__).with_name("key_file.json")
 
 
-def main() -> int:
-    """Ask, with a token where tokens are required."""
+def has_worker() -> bool:
+    """Ask whether a worker is ready, with a token where tokens are required.
+
+    Raises:
+        OSError, ValueError, LookupError: if TorchServe does not answer, or not as usual.
+    """
     request = urllib.request.Request(os.environ.get("TS_MANAGEMENT_ADDRESS", "http://127.0.0.1:8081") + "/models/kws")
     if KEYS.is_file():
         key = json.loads(KEYS.read_text(encoding="utf-8"))["management"]["key"]
         request.add_header("Authorization", f"Bearer {key}")
     with urllib.request.urlopen(request, timeout=5) as response:
         workers = json.load(response)[0]["workers"]
-    return 0 if any(worker["status"] == "READY" for worker in workers) else 1
+    return any(worker["status"] == "READY" for worker in workers)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(0 if has_worker() else 1)

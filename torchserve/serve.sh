@@ -1,7 +1,8 @@
 #!/bin/sh
 # Run TorchServe in the foreground, and stop it in good order, which its own launcher does not.
-# After SIGTERM it answers for DRAIN_SECONDS more, so that whoever balances the load can take it out, then it stops;
-# TorchServe alone would cut off the requests it is working on.
+# After SIGTERM readiness ends at once, so that whoever balances the load takes the service out; it answers for
+# DRAIN_SECONDS more, then up to as long again while somebody is still connected, and stops.
+# TorchServe alone would cut off the requests it is working on, and call itself healthy until then.
 # usage: serve.sh          settings: config.properties, or TS_... in the environment
 set -eu
 cd "$(dirname "$0")"
@@ -17,7 +18,27 @@ java -Djava.io.tmpdir="${TMPDIR:-/tmp}" -Xmx256m -XX:+UseSerialGC -XX:+ExitOnOut
     -Dlog4j.configurationFile="file://$PWD/log4j2.xml" -cp "$home/ts/frontend/*" \
     org.pytorch.serve.ModelServer --python "$python" --ts-config config.properties --model-store model-store -ncs &
 server=$!
-trap 'sleep "${DRAIN_SECONDS:-5}"; kill -TERM $server' TERM
+"$python" readiness.py &
+readiness=$!
+
+address=${TS_INFERENCE_ADDRESS:-$(sed -n 's/^inference_address=//p' config.properties)}
+port=$(printf '%04X' "$(expr "$address" : '.*:\([0-9]*\)' || true)")
+connected() { grep -qs "^ *[0-9]*: [0-9A-F]*:$port [0-9A-F:]* 01 " /proc/net/tcp /proc/net/tcp6; }
+
+drain() {
+    trap '' TERM
+    kill $readiness 2>/dev/null || true
+    sleep "${DRAIN_SECONDS:-5}"
+    more=${DRAIN_SECONDS:-5}
+    while [ "$more" -gt 0 ] && connected; do
+        sleep 1
+        more=$((more - 1))
+    done
+    kill -TERM $server
+}
+trap drain TERM
 trap 'kill -TERM $server' INT
-wait $server && exit 0
-wait $server  # a signal ended the first
+code=0
+wait $server || wait $server || code=$?  # a signal ends the first
+kill $readiness 2>/dev/null || true
+exit $code

@@ -1,7 +1,12 @@
-"""A small project of its own: a Git repository with this code, a tiny corpus and a small network, run by real DVC."""
+"""What is made once for all tests of services.
+
+A small project: a Git repository with this code, a tiny corpus and a small network, run by real DVC. A model that tells
+tones apart, packed for TorchServe.
+"""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,9 +16,16 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import boto3
+import numpy as np
 import pytest
+import torch
 import yaml
+from kws_service import TONES, UNKNOWN_HERTZ
 from moto.server import ThreadedMotoServer
+
+from kws.config.architecture import load_architecture
+from kws.export.to_onnx import export
+from kws.model.modeling import KwsFeatureExtractor, build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("kws", "scripts", "configs", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore")
@@ -129,3 +141,54 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return find
+
+
+@pytest.fixture(scope="session")
+def spotter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was trained, in seconds, to tell two tones, a third and silence apart."""
+    torch.manual_seed(0)
+    labels = (*TONES, "_unknown_", "_silence_")
+    features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
+    model = build_model(labels, 16000, 16000, features,
+                        load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json"))
+    optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.01), torch.Generator().manual_seed(0)
+    times = torch.arange(16000) / 16000
+    for _ in range(60):
+        sounds = torch.stack([*((2 * torch.pi * hertz * times).sin() for hertz in (*TONES.values(), UNKNOWN_HERTZ)),
+                              torch.zeros(16000)]).repeat(4, 1)
+        gains = 10 ** (-1.0 * torch.rand(16, 1, generator=generator))
+        waveforms = gains * sounds + 0.003 * torch.randn(16, 16000, generator=generator)
+        optimizer.zero_grad()
+        model(waveforms, labels=torch.arange(4).repeat(4)).loss.backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("spotter") / "kws"
+    model.eval().save_pretrained(folder)
+    KwsFeatureExtractor(16000, 16000).save_pretrained(folder)
+    export(folder, np.empty((0, 16000), dtype=np.int16))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def archive(spotter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model, as kws.mar."""
+    store = tmp_path_factory.mktemp("archive") / "model-store"
+    subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(spotter_folder), "--output", str(store)],
+                   check=True)
+    return store / "kws.mar"
+
+
+@pytest.fixture(scope="session")
+def wavs(tone: Callable[..., np.ndarray], noise: Callable[..., np.ndarray],
+         wav_bytes: Callable[..., bytes]) -> dict[str, bytes]:
+    """Each label's sound, a second of it."""
+    sounds = {**{word: tone(hertz) for word, hertz in TONES.items()}, "_unknown_": tone(UNKNOWN_HERTZ)}
+    return {label: wav_bytes(sound + noise(1, amplitude=0.003)) for label, sound in sounds.items()}
+
+
+@pytest.fixture(scope="session")
+def needs_torchserve() -> None:
+    """Skip a test where TorchServe cannot run."""
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True) if shutil.which("java") else None
+    version = re.search(r'version "(\d+)', java.stderr) if java else None
+    if not version or int(version[1]) < 17:
+        pytest.skip("no Java 17")

@@ -3,6 +3,7 @@
 KWS_FULL=1 runs the faults and the soak at full length; both are brief otherwise.
 """
 import base64
+import functools
 import json
 import os
 import re
@@ -12,170 +13,22 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import load_client as load
 import numpy as np
-import psutil
 import pytest
 import requests
-import torch
 import yaml
+from kws_service import ROOT, Container, Process, docker
 
 from kws import KeywordSpotter
-from kws.config.architecture import load_architecture
-from kws.export.to_onnx import export
-from kws.model.modeling import KwsFeatureExtractor, build_model
 
 pytestmark = pytest.mark.services
-ROOT = Path(__file__).resolve().parents[2]
 FULL = "KWS_FULL" in os.environ
-TONES, UNKNOWN_HERTZ = {"yes": 400.0, "no": 900.0}, 2500.0
 BASE_IMAGE = "pytorch/torchserve:0.12.0-cpu"
-
-
-@pytest.fixture(scope="module")
-def spotter_folder(tmp_path_factory):
-    """A model that was trained, in seconds, to tell two tones, a third and silence apart."""
-    torch.manual_seed(0)
-    labels = (*TONES, "_unknown_", "_silence_")
-    features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
-    model = build_model(labels, 16000, 16000, features,
-                        load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json"))
-    optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.01), torch.Generator().manual_seed(0)
-    times = torch.arange(16000) / 16000
-    for _ in range(60):
-        sounds = torch.stack([*((2 * torch.pi * hertz * times).sin() for hertz in (*TONES.values(), UNKNOWN_HERTZ)),
-                              torch.zeros(16000)]).repeat(4, 1)
-        gains = 10 ** (-1.0 * torch.rand(16, 1, generator=generator))
-        waveforms = gains * sounds + 0.003 * torch.randn(16, 16000, generator=generator)
-        optimizer.zero_grad()
-        model(waveforms, labels=torch.arange(4).repeat(4)).loss.backward()
-        optimizer.step()
-    folder = tmp_path_factory.mktemp("spotter") / "kws"
-    model.eval().save_pretrained(folder)
-    KwsFeatureExtractor(16000, 16000).save_pretrained(folder)
-    export(folder, np.empty((0, 16000), dtype=np.int16))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def archive(spotter_folder, tmp_path_factory):
-    store = tmp_path_factory.mktemp("archive") / "model-store"
-    subprocess.run([sys.executable, str(ROOT / "scripts/archive.py"), str(spotter_folder), "--output", str(store)],
-                   check=True)
-    return store / "kws.mar"
-
-
-@pytest.fixture(scope="module")
-def wavs(tone, noise, wav_bytes):
-    """Each label's sound, a second of it."""
-    sounds = {**{word: tone(hertz) for word, hertz in TONES.items()}, "_unknown_": tone(UNKNOWN_HERTZ)}
-    return {label: wav_bytes(sound + noise(1, amplitude=0.003)) for label, sound in sounds.items()}
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [taken.getsockname()[1] for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return ports
-
-
-class Server:
-    """A service on ports of its own; `url` answers."""
-
-    def __init__(self, **settings):
-        http, management, metrics, *grpc = free_ports(5)
-        self.url, self.management, self.metrics = (f"http://127.0.0.1:{port}" for port in (http, management, metrics))
-        self.predictions = f"{self.url}/predictions/kws"
-        self.settings = {"TS_INFERENCE_ADDRESS": self.url, "TS_MANAGEMENT_ADDRESS": self.management,
-                         "TS_METRICS_ADDRESS": self.metrics, "TS_GRPC_INFERENCE_PORT": str(grpc[0]),
-                         "TS_GRPC_MANAGEMENT_PORT": str(grpc[1]), "DRAIN_SECONDS": "0", **settings}
-
-    def wait(self, wav, is_alive, headers=None):
-        deadline = time.monotonic() + 120
-        while is_alive() and time.monotonic() < deadline:
-            try:
-                if requests.post(self.predictions, data=wav, headers=headers, timeout=20).status_code == 200:
-                    return
-            except (requests.ConnectionError, requests.Timeout):
-                pass
-            time.sleep(0.2)
-        raise AssertionError(f"no answer at {self.predictions}")
-
-    def worker(self):
-        """The process id of the worker that is ready, None without one."""
-        workers = requests.get(f"{self.management}/models/kws", timeout=10).json()[0]["workers"]
-        return next((worker["pid"] for worker in workers if worker["status"] == "READY" and worker["pid"] > 0), None)
-
-    def values(self):
-        """All metrics: name and labels -> value."""
-        lines = requests.get(f"{self.metrics}/metrics", timeout=10).text.splitlines()
-        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
-
-    def total(self, name):
-        return sum(value for key, value in self.values().items() if re.match(rf"{name}\b", key))
-
-
-class Process(Server):
-    """TorchServe as torchserve/serve.sh starts it, in a folder of its own."""
-
-    def __init__(self, archive, wav, **settings):
-        super().__init__(**settings)
-        self.scratch = tempfile.TemporaryDirectory(prefix="kws")  # short: a socket's path has at most 107 characters
-        self.folder, self.wav = Path(self.scratch.name) / "torchserve", wav
-        shutil.copytree(ROOT / "torchserve", self.folder,
-                        ignore=shutil.ignore_patterns("model-store", "logs", "*.json"))
-        (self.folder / "model-store").mkdir()
-        shutil.copy(archive, self.folder / "model-store")
-        self.environment = {**os.environ, **self.settings, "TMPDIR": self.scratch.name,
-                            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-    def start(self, headers=None):
-        with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([self.folder / "serve.sh"], env=self.environment, stdout=log, stderr=log)
-        try:
-            self.wait(self.wav, lambda: self.process.poll() is None, headers)
-        except AssertionError as error:
-            self.stop()
-            raise AssertionError(f"{error}; its log:\n{(self.folder / 'log').read_text()[-3000:]}") from None
-
-    def stop(self):
-        """SIGTERM, as `docker stop` sends it; returns the seconds until every process was gone."""
-        began, everything = time.monotonic(), [self.process.pid]
-        if self.process.poll() is None:
-            everything = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-            self.process.terminate()
-            self.process.wait(60)
-            psutil.wait_procs(everything[1:], timeout=30)
-            assert not any(process.is_running() for process in everything[1:])
-        return time.monotonic() - began
-
-    def memory(self):
-        """Bytes of all its processes; what they share counts once."""
-        process = psutil.Process(self.process.pid)
-        return sum(each.memory_full_info().pss for each in [process, *process.children(recursive=True)])
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-        self.scratch.cleanup()
-
-
-@pytest.fixture(scope="module")
-def needs_torchserve():
-    java = subprocess.run(["java", "-version"], capture_output=True, text=True) if shutil.which("java") else None
-    version = re.search(r'version "(\d+)', java.stderr) if java else None
-    if not version or int(version[1]) < 17:
-        pytest.skip("no Java 17")
 
 
 @pytest.fixture(scope="module")
@@ -344,12 +197,32 @@ def test_metrics_count_what_happened(service, wavs):
                       "kws_labels_total": 3, "ts_inference_requests_total": 5, "kws_handler_seconds_count": 5}
 
 
+def queued_ms(service, ask):
+    """Mean time that requests waited for a worker while `ask` ran: what the service is scaled on."""
+    names = ("ts_queue_latency_microseconds", "ts_inference_requests_total")
+    before = [service.total(name) for name in names]
+    ask()
+    microseconds, count = (service.total(name) - old for name, old in zip(names, before))
+    return microseconds / 1000 / count
+
+
+def test_the_time_in_the_queue_rises_under_overload_and_falls_afterwards(service, wavs):
+    def ask(connections, count):
+        with ThreadPoolExecutor(connections) as pool, requests.Session() as session:
+            send = lambda _: session.post(service.predictions, data=wavs["yes"], timeout=30).status_code  # noqa: E731
+            assert set(pool.map(send, range(count))) == {200}
+
+    quiet, overloaded, after = (queued_ms(service, functools.partial(ask, *load))
+                                for load in ((1, 50), (64, 1500), (1, 50)))
+    assert overloaded > 3 * max(quiet, after), (quiet, overloaded, after)
+
+
 def test_alerts_ask_for_metrics_that_there_are():
     names = set(re.findall(r"name: (\w+)", (ROOT / "torchserve/metrics.yaml").read_text()))
     names |= {f"kws_handler_seconds_{part}" for part in ("bucket", "count", "sum")}
     for group in yaml.safe_load((ROOT / "torchserve/alerts.yaml").read_text())["groups"]:
         for rule in group["rules"]:
-            assert set(re.findall(r"\b(?:kws|ts|Requests|Queue)\w+(?=\[)", rule["expr"])) <= names, rule["alert"]
+            assert set(re.findall(r"\b(?:kws|ts|Requests|Queue)\w+(?=\[)", rule["expr"])) <= names, rule
 
 
 def test_the_load_test_measures(service, wavs, tmp_path):
@@ -396,6 +269,22 @@ def test_it_finishes_what_it_began_and_comes_back_with_the_model(needs_torchserv
         assert requests.post(running.predictions, data=wavs["no"], timeout=10).json()["label"] == "no"
 
 
+def test_it_says_no_first_and_answers_an_upload_that_it_has_begun_to_take(needs_torchserve, archive, wavs):
+    with Process(archive, wavs["yes"], DRAIN_SECONDS="3") as running:
+        assert running.is_ready()
+        with socket.create_connection(running.address()) as slow:
+            slow.sendall(b"POST /predictions/kws HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(wavs["no"]))
+            running.process.terminate()
+            time.sleep(1)
+            assert not running.is_ready()
+            assert requests.post(running.predictions, data=wavs["yes"], timeout=10).json()["label"] == "yes"
+            time.sleep(3)  # beyond DRAIN_SECONDS
+            slow.sendall(wavs["no"])
+            slow.settimeout(10)
+            assert slow.recv(100).startswith(b"HTTP/1.1 200")
+        assert running.process.wait(30) is not None
+
+
 def test_a_token_is_required_where_it_was_asked_for(needs_torchserve, archive, wavs):
     running = Process(archive, wavs["yes"], TS_DISABLE_TOKEN_AUTHORIZATION="false",
                       TS_CORS_ALLOWED_ORIGIN="http://demo.example")
@@ -425,30 +314,6 @@ def test_a_token_is_required_where_it_was_asked_for(needs_torchserve, archive, w
     checked = subprocess.run([sys.executable, "healthcheck.py"], cwd=ROOT / "torchserve", env=running.environment,
                              capture_output=True)
     assert checked.returncode != 0
-
-
-class Container(Server):
-    """The image, run; on the host's network, which an engine without a bridge has too."""
-
-    def __init__(self, image, **settings):
-        super().__init__(**settings)
-        options = [part for name, value in self.settings.items() for part in ("--env", f"{name}={value}")]
-        self.name = docker("run", "--detach", "--network", "host", *options, image)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        docker("rm", "--force", self.name)
-
-    def is_alive(self):
-        return docker("inspect", "--format", "{{.State.Running}}", self.name) == "true"
-
-
-def docker(*arguments):
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=540)
-    assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
