@@ -25,7 +25,7 @@ from load_client import Load, run
 
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
 from kws.errors import KwsError
-from kws.inference.inputs import list_inputs
+from kws.inference.batch.inputs import list_inputs
 
 CONFIGURATION = Path(__file__).resolve().parents[1] / "torchserve/haproxy.cfg"
 IMAGE = "kws-serve:v1"
