@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -67,10 +68,12 @@ class Server:
                     return
             except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.2)
+        self.kill()
         pytest.fail(f"the server did not start:\n{self.log.read_text()[-3000:]}")
 
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
 
