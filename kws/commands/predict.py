@@ -30,7 +30,7 @@ import kws
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
 from kws.errors import AudioError, DataError
 from kws.files.locks import exclusive
-from kws.files.places import is_remote, place
+from kws.files.places import is_remote, place, reaching
 from kws.inference.batch.cluster import LOCAL, cluster, label_parts
 from kws.inference.batch.columns import FORMATS, TableColumns
 from kws.inference.batch.inputs import Inputs, Row, list_inputs
@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     sources = [*args.inputs, *(args.input_path or [])]
     if not sources:
         raise DataError("no input; name a file, a folder or a manifest: kws predict recordings/", "no_input")
-    _check_output(args, sources)
+    with reaching(args.output_path):
+        _check_output(args, sources)
     model = chosen_model(args.model)
     spotter = KeywordSpotter(model, runtime=args.runtime, threads=1)
     if args.detections is not None:

@@ -8,12 +8,12 @@ import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable, Iterator, Union
+from typing import Any, BinaryIO, Iterable, Iterator, Optional, Union
 
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
 
-_FRIENDLY = (OSError, DataError, KeyboardInterrupt)
+_TELLING = (FileNotFoundError, DataError)  # errors that name the file, or say enough
 
 
 def place(address: Union[str, os.PathLike[str]]) -> Path:
@@ -44,12 +44,11 @@ def reaching(path: object) -> Iterator[None]:
     """Turn what the libraries of object stores raise (no credentials, no such host) into a DataError "unreachable"."""
     try:
         yield
-    except _FRIENDLY:
-        raise
     except Exception as error:
-        if not is_remote(path):
+        if not is_remote(path) or isinstance(error, _TELLING):
             raise
-        raise DataError(f"{path}: cannot be reached: {_first_line(error)}", "unreachable") from error
+        raise DataError(f"{path}: cannot be reached: {_first_line(error)}. Has this machine the credentials for it?",
+                        "unreachable") from error
 
 
 @contextmanager
@@ -70,14 +69,20 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
             remote.fs.put_file(whole.name, remote.path)
 
 
-def read_range(path: Path, start: int, end: int) -> bytes:
-    """Read bytes `start` to `end` of a file."""
+def read_range(path: Path, start: int = 0, end: Optional[int] = None) -> bytes:
+    """Read bytes `start` to `end` of a file; None: to its end.
+
+    Raises:
+        OSError: of files here.
+        DataError: "unreachable".
+    """
     if is_remote(path):
         remote: Any = path
-        return remote.fs.cat_file(remote.path, start=start, end=end)
+        with reaching(path):
+            return remote.fs.cat_file(remote.path, start=start, end=end)
     with open(path, "rb") as file:
         file.seek(start)
-        return file.read(end - start)
+        return file.read(-1 if end is None else end - start)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -119,4 +124,4 @@ def stamp(path: Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -3,12 +3,13 @@ import os
 
 import boto3
 import pytest
+import requests
 from botocore.exceptions import ClientError
 
 from kws import KeywordSpotter
 from kws.audio.folders import entries
 from kws.errors import AudioError, DataError
-from kws.files.places import is_remote, place, read_range, replaced, stamp
+from kws.files.places import is_remote, names_in, place, read_range, replaced, stamp
 from kws.inference.batch.inputs import list_inputs
 
 pytest.importorskip("upath")
@@ -69,6 +70,22 @@ def test_a_manifest_and_its_recordings_may_be_elsewhere(bucket, tmp_path, export
     (tmp_path / "list.csv").write_text(f"path\n{bucket}/wavs/one.wav\nhere.wav\n")
     rows = list(list_inputs(tmp_path / "list.csv"))
     assert spotter.classify([row.location for row in rows]) == [answers[0], answers[0]]
+
+
+def test_who_has_no_permission_is_told_where(bucket, s3_server, monkeypatch):
+    place(f"{bucket}/wavs/a.wav").write_bytes(b"RIFF")
+    requests.post(f"{s3_server}/moto-api/reset-auth", data="0")  # whoever asks from here on is nobody it knows
+    try:
+        for ask in (list_inputs, read_range, names_in):
+            path = place(f"{bucket}/wavs")
+            path.fs.invalidate_cache()
+            with pytest.raises(DataError, match=f"{bucket}/wavs: cannot be reached: .*credentials") as caught:
+                ask(path)
+            assert caught.value.code == "unreachable"
+        with pytest.raises(DataError, match="table.csv: cannot be reached"), replaced(path / "table.csv") as file:
+            file.write(b"rows")
+    finally:
+        requests.post(f"{s3_server}/moto-api/reset-auth", data="inf")
 
 
 def test_what_cannot_be_reached_is_said(bucket, monkeypatch, exported):

@@ -108,7 +108,7 @@ class PartsFolder:
         if _STATE not in names and names:
             raise DataError(f"{self.path}: holds other files and no {_STATE}; choose another folder", "not_a_table")
         if _STATE in names and resume:
-            self._check_belongs(json.loads((self.path / _STATE).read_text(encoding="utf-8")))
+            self._check_belongs(json.loads(read_range(self.path / _STATE)))
         remove(self.path, [name for name in names if name.startswith(_ATTEMPT) or not resume and name != _STATE])
         with replaced(self.path / _STATE) as file:
             file.write(json.dumps(self.belongs_to, ensure_ascii=False).encode())
@@ -127,7 +127,7 @@ class PartsFolder:
             DataError: "not_shared" if this machine does not see the folder of the parts.
         """
         try:
-            packed = (self.path / _MODEL).read_bytes()
+            packed = read_range(self.path / _MODEL)
         except FileNotFoundError:
             raise DataError(f"{self.path}: not seen by {socket.gethostname()}; {_SHARED}", "not_shared") from None
         zipfile.ZipFile(io.BytesIO(packed)).extractall(target)
@@ -144,18 +144,18 @@ class PartsFolder:
         rows = [_row(line) for line in listed.splitlines()]
         name, summary = self._name(part, listed, rows), Summary(spotter.labels)
         if (self.path / name).exists():
-            with (self.path / name).open("rb") as file:
-                for row, written in zip(rows, read_answers(file, self.kind)):
-                    summary.add_written(row, written)
+            answers = read_answers(io.BytesIO(read_range(self.path / name)), self.kind)
+            for row, written in zip(rows, answers):
+                summary.add_written(row, written)
             return name, summary
         self._count_attempt(part)
         columns = TableColumns(spotter.labels, self.top_k)
         table, detections = [columns.header()], [DETECTIONS_HEADER]
         threads = _REMOTE_THREADS if any(is_remote(row.location) for row in rows) else 1
-        for batch, answers in label_rows(spotter, iter(rows), self.threshold, batch_size, threads):
-            table.append(columns.lines(batch, answers))
-            detections += map(detection_lines, batch, answers)
-            summary.add(batch, answers)
+        for batch, heard in label_rows(spotter, iter(rows), self.threshold, batch_size, threads):
+            table.append(columns.lines(batch, heard))
+            detections += map(detection_lines, batch, heard)
+            summary.add(batch, heard)
         if self.detections:
             with replaced(self.path / _detections_of(name)) as file:
                 file.writelines(detections)
@@ -169,7 +169,7 @@ class PartsFolder:
     def _count_attempt(self, part: Part) -> None:
         """Whoever hands out parts repeats what was lost with a process, for ever if that is the part's own fault."""
         path = self.path / f"{_ATTEMPT}{part.number:06d}"
-        attempts = int(path.read_bytes()) + 1 if path.exists() else 1
+        attempts = int(read_range(path)) + 1 if path.exists() else 1
         if attempts > _ATTEMPTS:
             raise DataError(f"{self.path}: part {part.number} ended its process {_ATTEMPTS} times. Is the memory of a "
                             "node short? Fewer --workers or a smaller --batch_size need less", "lost_work")
@@ -201,7 +201,7 @@ class PartsFolder:
             if kind == "csv":
                 self._concatenate(names, columns.header(), target)
             else:
-                tables = (io.TextIOWrapper(io.BytesIO((self.path / name).read_bytes()), **TEXT) for name in names)
+                tables = (io.TextIOWrapper(io.BytesIO(read_range(self.path / name)), **TEXT) for name in names)
                 columns.convert(tables, kind, target)
 
     def join_detections(self, names: Sequence[str], path: Path) -> None:
@@ -212,7 +212,7 @@ class PartsFolder:
     def _concatenate(self, names: Sequence[str], header: bytes, target: BinaryIO) -> None:
         target.write(header)
         for name in names:
-            target.write((self.path / name).read_bytes()[len(header):])
+            target.write(read_range(self.path / name, len(header)))
 
     def remove(self) -> None:
         """Remove the folder."""
