@@ -77,7 +77,7 @@ def load_others(folder: Path) -> Others:
         with safe_open(path, "numpy") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
         return Others(**{name: tensors[name] * tensors["scale"] for name in _EMBEDDINGS},
-                      names=tuple(json.loads(metadata["names"])), within=tensors["within"].astype(np.float32))
+                      names=tuple(json.loads(metadata["names"])), within=_symmetric(tensors["within"]))
     except Exception as error:  # safetensors raises its own for a damaged file
         raise ModelError(f"{path}: cannot be read ({error}); expected what comes with a body, as the package's own "
                          "has it", "no_body") from None
@@ -89,9 +89,16 @@ def save_others(others: Others, folder: Path) -> None:
 
     found = {name: getattr(others, name) for name in _EMBEDDINGS}
     scale = np.concatenate(list(found.values())).max(axis=0).clip(1e-6) / _STEPS
+    upper = np.triu(others.within).astype(np.float16)  # zeros pack well
     save_file({**{name: np.round(rows / scale).astype(np.uint8) for name, rows in found.items()},
-               "scale": scale.astype(np.float32), "within": others.within.astype(np.float16)}, folder / OTHERS_FILE,
+               "scale": scale.astype(np.float32), "within": upper}, folder / OTHERS_FILE,
               {"names": json.dumps(others.names, ensure_ascii=False)})
+
+
+def _symmetric(upper: np.ndarray) -> np.ndarray:
+    """Complete a matrix of which the upper triangle is kept."""
+    upper = upper.astype(np.float32)
+    return upper + np.triu(upper, 1).T
 
 
 def _check_front_end(folder: Path, model: KwsForAudioClassification, config: Config) -> None:
