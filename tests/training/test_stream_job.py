@@ -28,7 +28,7 @@ def settings(corpus, exported, tmp_path, noise):
               "training.checkpoints": tmp_path / "runs",
               "streams.batch_size": 2, "streams.seconds": 2.5, "tracking.enabled": "false"}
     made = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-    assert main(["prepare", "configs/kws.yaml", *made]) == EXIT_OK
+    assert main(["prepare", "configs/kws.yaml", *made, "--reports", str(tmp_path / "reports")]) == EXIT_OK
     return made
 
 
