@@ -145,7 +145,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     recordings = list_inputs(args.recordings)
-    bodies = [row.location.read_bytes() for row in islice(recordings, 0, None, math.ceil(recordings.count / 1000))]
+    every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
+    bodies = [Path(row.location).read_bytes() for row in every]
     with proxy():
         print("copies             rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  failures")
         for count, name in enumerate(FIRST_PORTS, start=1):

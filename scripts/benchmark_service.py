@@ -109,7 +109,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     recordings = list_inputs(args.recordings)
-    wavs = [row.location.read_bytes() for row in islice(recordings, 0, None, math.ceil(recordings.count / 1000))]
+    wavs = [Path(row.location).read_bytes() for row in islice(recordings, 0, None, math.ceil(recordings.count / 1000))]
     subprocess.run([sys.executable, ROOT / "scripts/archive.py", args.model], check=True)
     for name, url in URLS.items():
         with started(name, args.model.resolve(), wavs[0]) as process:

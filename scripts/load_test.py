@@ -46,7 +46,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not recordings.count:
         raise DataError(f"{args.recordings}: no rows; expected recordings to send", "no_input")
     every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
-    bodies = [row.location.read_bytes() for row in every]
+    bodies = [Path(row.location).read_bytes() for row in every]
     headers = {"Authorization": f"Bearer {args.token}"} if args.token else None
     loads = []
     print("  rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  failures")

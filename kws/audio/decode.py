@@ -17,7 +17,7 @@ import soxr
 from kws.audio.formats import EXPECTED, complete
 from kws.audio.wav import Wav, find_wav
 from kws.errors import AudioError
-from kws.files.places import is_remote, place
+from kws.files.places import first_line, is_remote, place
 from kws.model.window import FULL_SCALE
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
@@ -118,7 +118,7 @@ def decode_recording(source: Source, sample_rate: int, limits: Limits = DEFAULT_
         content, name = bytes(source), name or "upload"
     else:
         name = name or str(source)
-        content = read_bytes(place(source), name, limits)
+        content = read_bytes(source, name, limits)
     if not content:
         raise AudioError(f"{name}: 0 bytes; expected an audio file", "empty_audio")
     if len(content) > limits.max_bytes:
@@ -131,7 +131,7 @@ def decode_recording(source: Source, sample_rate: int, limits: Limits = DEFAULT_
     return Recording(waveform, rate, len(samples), samples.shape[1], losses)
 
 
-def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def read_bytes(path: Union[str, os.PathLike[str]], name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Read a file, stopping just past the size limit.
 
     Raises:
@@ -139,6 +139,7 @@ def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """
     if is_remote(path):
         return _read_remote(path, name, limits)
+    path = Path(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: a pipe would be waited for
             raise AudioError(f"{name}: a folder, pipe or device; expected a file", "unreadable")
@@ -155,15 +156,16 @@ def read_bytes(path: Path, name: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
         raise AudioError(f"{name!r}: cannot be the path of a file: {error}", "not_found") from None
 
 
-def _read_remote(path: Any, name: str, limits: Limits) -> bytes:
+def _read_remote(path: Union[str, os.PathLike[str]], name: str, limits: Limits) -> bytes:
     """As `read_bytes`; whatever a library of an object store raises is this recording's trouble alone."""
     try:
-        size = path.fs.info(path.path)["size"]  # an empty object has no range to ask for
-        return path.fs.cat_file(path.path, start=0, end=min(size, limits.max_bytes + 1)) if size else b""
+        remote: Any = place(path)
+        size = remote.fs.info(remote.path)["size"]  # an empty object has no range to ask for
+        return remote.fs.cat_file(remote.path, start=0, end=min(size, limits.max_bytes + 1)) if size else b""
     except FileNotFoundError:
         raise AudioError(f"{name}: no such file", "not_found") from None
     except Exception as error:
-        raise AudioError(f"{name}: cannot be read: {error}", "unreadable") from error
+        raise AudioError(f"{name}: cannot be read: {first_line(error)}", "unreadable") from error
 
 
 def _plain_samples(wav: Wav, sample_rate: int) -> Optional[np.ndarray]:

@@ -30,7 +30,7 @@ import kws
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
 from kws.errors import AudioError, DataError
 from kws.files.locks import exclusive
-from kws.files.places import is_remote, place, reaching
+from kws.files.places import is_remote, place
 from kws.inference.batch.cluster import LOCAL, cluster, label_parts
 from kws.inference.batch.columns import FORMATS, TableColumns
 from kws.inference.batch.inputs import Inputs, Row, list_inputs
@@ -89,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
     sources = [*args.inputs, *(args.input_path or [])]
     if not sources:
         raise DataError("no input; name a file, a folder or a manifest: kws predict recordings/", "no_input")
-    with reaching(args.output_path):
-        _check_output(args, sources)
+    _check_output(args, sources)
     model = chosen_model(args.model)
     spotter = KeywordSpotter(model, runtime=args.runtime, threads=1)
     if args.detections is not None:
@@ -143,19 +142,21 @@ def _check_output(args: argparse.Namespace, sources: Sequence[Path]) -> None:
     if args.output_path is None and (args.resume or args.detections or args.ray or args.format not in (None, "jsonl")):
         raise DataError("--resume, --detections, --ray, csv and parquet need a table to write; add --output_path",
                         "no_output")
-    if args.ray is None and is_remote(args.output_path):
-        raise DataError(f"{args.output_path}: tables elsewhere are written in parts; add --ray {LOCAL}", "no_cluster")
     if args.detections is not None and args.detections.suffix.lower() != ".csv":
         raise DataError(f"{args.detections}: the table of detections is CSV; expected a name that ends with .csv",
                         "not_csv")
     taken = list(sources)
     for path in filter(None, (args.output_path, args.detections)):
+        if args.ray is None and is_remote(path):
+            raise DataError(f"{path}: tables elsewhere are written by a cluster; add --ray {LOCAL}", "no_cluster")
         if any(_is_same(path, other) for other in taken):
             raise DataError(f"{path}: is the input, or another table; expected another file to write", "same_file")
         taken.append(path)
 
 
 def _is_same(path: Path, other: Path) -> bool:
+    if is_remote(path) or is_remote(other):
+        return str(path).rstrip("/") == str(other).rstrip("/")
     return path.resolve() == other.resolve() or path.exists() and other.exists() and path.samefile(other)
 
 

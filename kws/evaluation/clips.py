@@ -14,12 +14,12 @@ from kws.data.dataset import ClipDataset
 from kws.data.store import PreparedStore
 from kws.errors import AudioError, DataError
 from kws.evaluation import metrics
+from kws.evaluation.reports import plots
+from kws.evaluation.reports.page import Section, write_page
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.inference.batch.inputs import list_inputs
 from kws.inference.spotter import Clip, KeywordSpotter
 from kws.model.labels import LabelSet
-from kws.evaluation.reports import plots
-from kws.evaluation.reports.page import Section, write_page
 
 _BATCH_SIZE = 256
 _MISTAKES = 20

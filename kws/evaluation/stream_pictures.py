@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kws.errors import DataError
+from kws.evaluation.reports.stream_plots import Curve, Mark, Spoken, det_figure, timeline_figure, words_figure
 from kws.evaluation.stream_evaluation import StreamSet, condition, has_keywords
 from kws.evaluation.streams import Outcome
 from kws.evaluation.threshold_advice import sweep
 from kws.inference.detector import DetectorSettings, confidence_of
 from kws.inference.listening import detector_of
-from kws.evaluation.reports.stream_plots import Curve, Mark, Spoken, det_figure, timeline_figure, words_figure
 
 _TIMELINE_SECONDS, _STEP_SECONDS = 60.0, 10.0
 

@@ -9,13 +9,13 @@ from typing import Any, Iterable, Optional, Sequence, cast
 import numpy as np
 import pandas as pd
 
+from kws.evaluation.reports.page import Section, write_page
 from kws.evaluation.stream_evaluation import StreamSet, conditions, miss_rates
 from kws.evaluation.stream_pictures import curve_figures, timeline
 from kws.evaluation.streams import Outcome, poisson_interval
 from kws.evaluation.threshold_advice import Advice, advise
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.inference.detector import DetectorSettings, confidence_of
-from kws.evaluation.reports.page import Section, write_page
 
 TARGETS = (4.0, 2.0, 1.0, 0.5, 0.1)  # false accepts an hour that advice is given for
 _LISTED = 200  # false accepts in the page's table

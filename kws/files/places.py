@@ -22,8 +22,10 @@ def place(address: Union[str, os.PathLike[str]]) -> Path:
     Raises:
         DataError: "no_fsspec" if it is elsewhere and the packages that reach it are not installed.
     """
-    if not isinstance(address, str) or "://" not in address:
-        return address if is_remote(address) else Path(address)  # type: ignore[return-value]
+    if not is_remote(address):
+        return Path(address)
+    if not isinstance(address, str):
+        return address  # type: ignore[return-value]
     try:
         from upath import UPath
         found: Any = UPath(address)
@@ -35,8 +37,10 @@ def place(address: Union[str, os.PathLike[str]]) -> Path:
 
 
 def is_remote(path: object) -> bool:
-    """Tell whether a path is the address of something elsewhere."""
-    return not isinstance(path, (str, bytes, Path)) and hasattr(path, "fs")
+    """Tell whether a path, or the text of one, is the address of something elsewhere."""
+    if isinstance(path, str):
+        return "://" in path
+    return not isinstance(path, (bytes, Path)) and hasattr(path, "fs")
 
 
 @contextmanager
@@ -47,7 +51,7 @@ def reaching(path: object) -> Iterator[None]:
     except Exception as error:
         if not is_remote(path) or isinstance(error, _TELLING):
             raise
-        raise DataError(f"{path}: cannot be reached: {_first_line(error)}. Has this machine the credentials for it?",
+        raise DataError(f"{path}: cannot be reached: {first_line(error)}. Has this machine the credentials for it?",
                         "unreachable") from error
 
 
@@ -110,18 +114,21 @@ def remove(folder: Path, names: Iterable[str]) -> None:
             remote.fs.rm(paths)
 
 
-def stamp(path: Path) -> str:
+def stamp(path: Union[Path, str]) -> str:
     """Describe a file as its file system does, without reading it: another text after the file was changed.
 
     Raises:
         OSError, ValueError: if there is no such file.
+        DataError: "no_fsspec", "unreachable".
     """
     if is_remote(path):
-        remote: Any = path
-        return f"{remote.fs.info(remote.path)['size']} {remote.fs.ukey(remote.path)}"
+        remote: Any = place(path)
+        with reaching(remote):
+            return f"{remote.fs.info(remote.path)['size']} {remote.fs.ukey(remote.path)}"
     status = os.stat(path)
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error says, without what some libraries write below it."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from kws.training.own_words import OwnWords, summary_text
-from kws.model.labels import UNKNOWN
 from kws.evaluation.reports.page import Section, write_page
 from kws.evaluation.reports.plots import confusion_figure
+from kws.model.labels import UNKNOWN
+from kws.training.own_words import OwnWords, summary_text
 
 _MOST_LISTED = 20
 

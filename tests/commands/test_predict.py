@@ -23,11 +23,11 @@ from kws import KeywordSpotter
 from kws.__main__ import main
 from kws.audio.decode import decode
 from kws.errors import AudioError, DataError
-from kws.inference.batch.labelling import predict
 from kws.inference.batch.inputs import list_inputs
-from kws.inference.runtime import load_runtime
+from kws.inference.batch.labelling import predict
 from kws.inference.batch.summary import Summary
 from kws.inference.batch.table import ResumableTable
+from kws.inference.runtime import load_runtime
 from kws.model.folder import SHIPPED, STREAM_FILE
 from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model
@@ -218,6 +218,17 @@ def test_bad_options_are_explained(run, clips, tmp_path, options):
     with pytest.raises(SystemExit) as ended:
         run(clips, tmp_path / "preds.csv", *options)
     assert ended.value.code == 2
+
+
+def test_what_only_a_cluster_does_is_said(run, clips, tmp_path, capsys):
+    pytest.importorskip("upath")
+    for output, options in (("s3://bucket/preds.csv", ()), (tmp_path / "p.csv", ("--detections", "s3://bucket/w.csv"))):
+        assert run(clips, output, *options) == 2
+        assert "tables elsewhere are written by a cluster; add --ray local" in capsys.readouterr().err
+    assert main(["predict", str(clips), "--ray", "local"]) == 2 and "--output_path" in capsys.readouterr().err
+    assert run("s3://bucket/preds.csv", "s3://bucket/preds.csv/", "--ray", "local") == 2
+    assert "is the input, or another table" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips"]
 
 
 def test_what_cannot_be_written_is_said_before_the_work(run, clips, tmp_path, capsys):

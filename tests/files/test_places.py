@@ -88,7 +88,14 @@ def test_who_has_no_permission_is_told_where(bucket, s3_server, monkeypatch):
         requests.post(f"{s3_server}/moto-api/reset-auth", data="inf")
 
 
-def test_what_cannot_be_reached_is_said(bucket, monkeypatch, exported):
+def test_what_cannot_be_reached_is_said(bucket, monkeypatch, exported, tmp_path, tone, wav_bytes):
+    (tmp_path / "list.csv").write_text(f"path\nnosuch://a/b.wav\n{bucket}/absent.wav\nhere.wav\n")
+    (tmp_path / "here.wav").write_bytes(wav_bytes(tone(300.0)))
+    rows = list(list_inputs(tmp_path / "list.csv"))
+    answers = KeywordSpotter(exported).classify([row.location for row in rows])
+    assert [answer.code for answer in answers[:2]] == ["unreadable", "not_found"] and answers[2].label
+    assert "Unsupported filesystem" in str(answers[0]), "a bad address is its own row's trouble"
+    assert [row.stamp() == "-" for row in rows] == [True, True, False]
     with pytest.raises(DataError, match="nosuch-bucket.*no such file or folder"):
         list_inputs(place("s3://nosuch-bucket/list.csv"))
     with pytest.raises(DataError, match="cannot be reached .Unsupported filesystem") as caught:

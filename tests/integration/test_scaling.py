@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 
 import pytest
 import requests
@@ -68,14 +69,14 @@ def wait_until(holds, seconds=120):
 @pytest.fixture(scope="module")
 def services(needs_torchserve, archive, wavs):
     running = [Process(archive, wavs["yes"], DRAIN_SECONDS="5") for _ in range(2)]
-    try:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(Process.start, running))
-        yield running
-    finally:
+    with ExitStack() as held, ThreadPoolExecutor() as pool:
+        starting = [pool.submit(each.start) for each in running]
+        wait(starting)
         for each in running:
-            each.process.kill() if each.process.poll() is None else None
-            each.scratch.cleanup()
+            held.push(each)  # which stops all its processes; to kill the first would leave the others
+        for each in starting:
+            each.result()
+        yield running
 
 
 @pytest.fixture(scope="module")

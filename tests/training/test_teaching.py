@@ -23,9 +23,9 @@ from kws.inference.spotter import KeywordSpotter
 from kws.model.folder import BODY, OTHERS_FILE, STREAM_FILE
 from kws.model.labels import LabelSet
 from kws.model.loading import load_torch_model
-from kws.training.own_words import summary_text
 from kws.training.body import Others, load_others, save_others, start_from
 from kws.training.left_out import leave_out, share_of
+from kws.training.own_words import summary_text
 from kws.training.teaching import Lesson, fit
 
 LABELS = LabelSet.from_keywords(["lights", "fan"])

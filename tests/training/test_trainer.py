@@ -303,10 +303,10 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 import tests.training.test_trainer as tests
+from kws.config.sections import load_config
 from kws.data import store
 from kws.training import loop, trainer as training
 from kws.training.processes.peers import joined
-from kws.config.sections import load_config
 rank, folder = os.environ["RANK"], sys.argv[1]
 store.load_store = lambda _: tests.tone_store()
 loop.kept_epoch = lambda rows, count: 1
@@ -366,10 +366,10 @@ ALIKE = """
 import sys
 from pathlib import Path
 import tests.training.test_trainer as tests
+from kws.config.sections import load_config
 from kws.data import store
 from kws.training import trainer as training
 from kws.training.processes.peers import joined
-from kws.config.sections import load_config
 store.load_store = lambda _: tests.tone_store()
 with joined() as peers:
     training.train(load_config(Path(sys.argv[1]), sys.argv[2:]), peers=peers)

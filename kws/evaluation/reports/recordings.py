@@ -15,9 +15,9 @@ from kws.data.prepare import Report
 from kws.data.problems import group_by_code
 from kws.data.split import SPLITS, TRAINING
 from kws.data.store import PreparedStore
+from kws.evaluation.reports.page import Section, write_page
 from kws.files.atomic import atomic_file
 from kws.model.window import FULL_SCALE
-from kws.evaluation.reports.page import Section, write_page
 
 LogMelFunction = Callable[[np.ndarray], np.ndarray]  # [T] float32 in -1..1 -> [M, F]
 

@@ -132,10 +132,10 @@ def _labelled(parts: list[Part], actor: tuple[Any, ...], workers: int) -> Iterat
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what a task raised, beneath what Ray wraps around it."""
-    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = inner
-    return error
+    """Return what a task raised, beneath what Ray wraps around it (its class is also that of the cause)."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    is_ours = isinstance(error, (KwsError, OSError)) and not hasattr(error, "cause")
+    return error if inner is None or is_ours else _cause(inner)
 
 
 def _check_answers(address: str) -> None:

@@ -8,11 +8,11 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
 
 from kws.audio.folders import SUFFIXES, count_passed_over, describe, entries
 from kws.errors import DataError
-from kws.files.places import is_remote, place, reaching, stamp
+from kws.files.places import is_remote, reaching, stamp
 
 _PARQUET_ROWS = 8192
 _NO_FILE = "-"
@@ -26,19 +26,19 @@ class Row:
 
     Args:
         path: as the manifest has it, or relative to the folder.
-        location: where it is.
+        location: where it is; an address as text, which is reached when it is read.
         target: the manifest's `label`, if it has that column.
     """
 
     path: str
-    location: Path
+    location: Union[Path, str]
     target: Optional[str] = None
 
     def stamp(self) -> str:
         """Describe the recording without reading it; renaming folders leaves it."""
         try:
             return stamp(self.location)
-        except (OSError, ValueError):  # not there, or no name that a file can have
+        except (OSError, ValueError, DataError):  # not there, not to be reached, or no name that a file can have
             return _NO_FILE
 
 
@@ -88,7 +88,13 @@ def list_inputs(*sources: Path) -> Inputs:
 
 def _list_source(source: Path) -> Inputs:
     with reaching(source):
-        return _list(source)
+        listing = _list(source)
+    return replace(listing, read=lambda: _reached(source, listing)) if is_remote(source) else listing
+
+
+def _reached(source: Path, listing: Inputs) -> Iterator[Row]:
+    with reaching(source):
+        yield from listing
 
 
 def _list(source: Path) -> Inputs:
@@ -141,10 +147,10 @@ def _rows_of_table(source: Path, read: Callable[[Path], Iterator[Any]]) -> Input
     return Inputs(sum(1 for _ in read(source)) - 1, has_targets, rows)
 
 
-def _locate(parent: Path, path: str) -> Path:
+def _locate(parent: Path, path: str) -> Union[Path, str]:
     """Find the file that a manifest means: other systems write backslashes, and another form of the same letters."""
-    if "://" in path:
-        return place(path)
+    if is_remote(path):
+        return path
     if "\\" not in path and path.isascii() or is_remote(parent):
         return parent / path
     spellings = [path, *(unicodedata.normalize(form, spelling) for spelling in (path, path.replace("\\", "/"))

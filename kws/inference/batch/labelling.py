@@ -10,9 +10,9 @@ from typing import Callable, Iterable, Iterator
 from tqdm import tqdm
 
 from kws.inference.batch.inputs import Inputs, Row
-from kws.inference.spotter import Answer, KeywordSpotter
 from kws.inference.batch.summary import Summary
 from kws.inference.batch.table import ResumableTable
+from kws.inference.spotter import Answer, KeywordSpotter
 
 
 def predict(spotter: KeywordSpotter, inputs: Inputs, table: ResumableTable, threshold: float = 0.0,

@@ -11,25 +11,30 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
 import zipfile
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping, Optional, Sequence
+from typing import AbstractSet, Any, BinaryIO, Optional, Sequence
 
 import kws
 from kws.errors import DataError
-from kws.files.places import is_remote, names_in, place, read_range, remove, replaced
+from kws.files.places import is_remote, names_in, read_range, remove, replaced
 from kws.inference.batch.columns import TEXT, TableColumns, read_answers
 from kws.inference.batch.detection_table import DETECTIONS_HEADER, detection_lines
 from kws.inference.batch.inputs import Inputs, Row
 from kws.inference.batch.labelling import label_rows
 from kws.inference.batch.summary import Summary
+from kws.inference.batch.table import check_belongs
 from kws.inference.spotter import KeywordSpotter
 
 _STATE, _INPUTS, _MODEL = "_table.json", "_inputs.jsonl", "_model.zip"
 _ATTEMPT = "_attempt-"
+# Files of a table in parts, and what their writers leave when they are killed.
+_OURS = re.compile(r"\.?(_table\.json|_inputs\.jsonl|_model\.zip|_attempt-\d{6}|"
+                   r"(part|detections)-\d{6}-[0-9a-f]{16}\.\w+)(\.[0-9a-f]{8}\.(new|old))?")
 _SHARED = "the folder must be one that all nodes share, or an address such as s3://bucket/folder"
 _LEAST_ROWS, _MOST_PARTS = 1000, 10_000  # seconds of work, and what a folder lists quickly
 _ATTEMPTS = 4  # to label one part
@@ -105,20 +110,18 @@ class PartsFolder:
         if not is_remote(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         names = names_in(self.path)
-        if _STATE not in names and names:
+        if _STATE in names:
+            if resume:
+                check_belongs(read_range(self.path / _STATE), self.belongs_to, self.path, self.path / _STATE)
+        elif not all(map(_OURS.fullmatch, names)):
             raise DataError(f"{self.path}: holds other files and no {_STATE}; choose another folder", "not_a_table")
-        if _STATE in names and resume:
-            self._check_belongs(json.loads(read_range(self.path / _STATE)))
-        remove(self.path, [name for name in names if name.startswith(_ATTEMPT) or not resume and name != _STATE])
+        self._clear(set() if not resume else {name for name in names if not name.startswith(_ATTEMPT)})
         with replaced(self.path / _STATE) as file:
             file.write(json.dumps(self.belongs_to, ensure_ascii=False).encode())
 
-    def _check_belongs(self, found: Mapping[str, Any]) -> None:
-        differing = [f"{name} {found.get(name)}, now {self.belongs_to.get(name)}"
-                     for name in {**self.belongs_to, **found} if found.get(name) != self.belongs_to.get(name)]
-        if differing:
-            raise DataError(f"{self.path}: was begun with {'; '.join(differing)}. Repeat the command as it was begun, "
-                            "or predict without --resume", "other_table")
+    def _clear(self, kept: AbstractSet[str]) -> None:
+        """Remove what a prediction put there; what others did stays."""
+        remove(self.path, [name for name in names_in(self.path) if _OURS.fullmatch(name) and name not in kept])
 
     def unpack_model(self, target: Path) -> Path:
         """Unpack the model into a folder, on a machine that need not have it; return where it is.
@@ -193,7 +196,7 @@ class PartsFolder:
         if missing := sorted(kept - found):
             raise DataError(f"{self.path}: {len(missing):,} parts are not there, {missing[0]} for one; {_SHARED}",
                             "not_shared")
-        remove(self.path, found - kept)
+        self._clear(kept)
 
     def join(self, names: Sequence[str], columns: TableColumns, path: Path, kind: str) -> None:
         """Write the parts, which are CSV, as one table in order."""
@@ -215,9 +218,9 @@ class PartsFolder:
             target.write(read_range(self.path / name, len(header)))
 
     def remove(self) -> None:
-        """Remove the folder."""
-        remove(self.path, names_in(self.path))
-        if not is_remote(self.path):
+        """Remove the folder, but not what others put there."""
+        self._clear(set())
+        if not is_remote(self.path) and not names_in(self.path):
             self.path.rmdir()
 
 
@@ -227,11 +230,11 @@ def _detections_of(name: str) -> str:
 
 def _listed(row: Row) -> bytes:
     location = str(row.location)
-    if not is_remote(row.location) and not os.path.isabs(location):
+    if not is_remote(location) and not os.path.isabs(location):
         location = os.path.abspath(location)
     return json.dumps([row.path, location, row.target]).encode() + b"\n"
 
 
 def _row(line: bytes) -> Row:
     path, location, target = json.loads(line)
-    return Row(path, place(location), target)
+    return Row(path, location if is_remote(location) else Path(location), target)

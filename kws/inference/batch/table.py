@@ -120,7 +120,7 @@ class ResumableTable:
             return
         with open(self._side, "rb") as side:
             first = side.readline()
-            self._check_belongs(first)
+            check_belongs(first, self._belongs_to, self.part, self._side)
             vouched, found = len(first), 0
             with atomic_file(self.part) as kept, open(kept, "w", **TEXT) as file:
                 writer = csv.DictWriter(file, self._columns.names)
@@ -139,18 +139,6 @@ class ResumableTable:
 
     def _lacks_detections(self, end: str) -> bool:
         return self._detections is not None and int(end or 0) > self._detections.size
-
-    def _check_belongs(self, line: bytes) -> None:
-        try:
-            found = dict(json.loads(line))
-        except (ValueError, TypeError):
-            raise DataError(f"{self._side}: does not say what {self.part.name} belongs to. Predict without --resume",
-                            "other_table") from None
-        differing = [f"{name} {_shown(found.get(name))}, now {_shown(self._belongs_to.get(name))}"
-                     for name in {**self._belongs_to, **found} if found.get(name) != self._belongs_to.get(name)]
-        if differing:
-            raise DataError(f"{self.part}: was begun with {'; '.join(differing)}. Repeat the command as it was begun, "
-                            "or predict without --resume", "other_table")
 
     def _check_row(self, row: Row, path: str, stamp: str) -> None:
         if path != row.path:
@@ -214,6 +202,28 @@ class ResumableTable:
         with atomic_file(self.path) as path, open(path, "wb") as target, open(self.part, **TEXT) as table:
             self._columns.convert([table], self._kind, target)
         self.part.unlink()
+
+
+def check_belongs(found: bytes, expected: Mapping[str, object], table: Path, side: Path) -> None:
+    """Refuse to go on with a table that was begun with something else.
+
+    Args:
+        found: JSON, what the table belongs to.
+        expected: what a table of now would.
+        table, side: of which the second says what the first belongs to.
+    Raises:
+        DataError: "other_table".
+    """
+    try:
+        begun = dict(json.loads(found))
+    except (ValueError, TypeError):
+        raise DataError(f"{side}: does not say what {table.name} belongs to. Predict without --resume",
+                        "other_table") from None
+    differing = [f"{name} {_shown(begun.get(name))}, now {_shown(expected.get(name))}"
+                 for name in {**expected, **begun} if begun.get(name) != expected.get(name)]
+    if differing:
+        raise DataError(f"{table}: was begun with {'; '.join(differing)}. Repeat the command as it was begun, or "
+                        "predict without --resume", "other_table")
 
 
 def _shown(value: object) -> str:

@@ -1,11 +1,13 @@
 """A table in parts: the same rows as in one piece, whatever happened on the way."""
 import os
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from kws import KeywordSpotter
 from kws.errors import DataError
+from kws.files.places import names_in, place
 from kws.inference.batch import parts
 from kws.inference.batch.columns import FORMATS, TableColumns
 from kws.inference.batch.inputs import list_inputs
@@ -42,10 +44,10 @@ def folder(tmp_path, exported):
     return make
 
 
-def label_all(folder, listing, exported, resume=False):
+def label_all(folder, listing, exported, resume=False, home=None):
     """Label the parts, the last one first; return their names and the summary."""
     work = folder.begin(listing, exported, resume)
-    home = folder.path.parent / "model"
+    home = (home or folder.path.parent) / "model"
     home.mkdir(exist_ok=True)
     spotter = KeywordSpotter(folder.unpack_model(home), threads=1)
     done = {part.number: folder.label(part, spotter, 2) for part in reversed(work)}
@@ -79,15 +81,15 @@ def test_joined_parts_are_the_table_of_one_piece(folder, listing, exported, whol
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_parts_that_are_there_are_kept_and_counted(folder, listing, exported, kind):
-    place = folder(kind, top_k=2)
-    names, expected = label_all(place, listing, exported)
-    before = {name: os.stat(place.path / name).st_mtime_ns for name in names}
-    (place.path / names[2]).unlink()
-    again, summary = label_all(place, listing, exported, resume=True)
+    table = folder(kind, top_k=2)
+    names, expected = label_all(table, listing, exported)
+    before = {name: os.stat(table.path / name).st_mtime_ns for name in names}
+    (table.path / names[2]).unlink()
+    again, summary = label_all(table, listing, exported, resume=True)
     assert again == names and summary.text() == expected.text()
-    assert [name for name in names if os.stat(place.path / name).st_mtime_ns != before[name]] == [names[2]]
-    fresh, _ = label_all(place, listing, exported)
-    assert fresh == names and all(os.stat(place.path / name).st_mtime_ns != before[name] for name in names)
+    assert [name for name in names if os.stat(table.path / name).st_mtime_ns != before[name]] == [names[2]]
+    fresh, _ = label_all(table, listing, exported)
+    assert fresh == names and all(os.stat(table.path / name).st_mtime_ns != before[name] for name in names)
 
 
 def test_a_part_of_recordings_that_were_changed_is_written_again(folder, listing, exported, tmp_path, wav_bytes, noise):
@@ -99,9 +101,9 @@ def test_a_part_of_recordings_that_were_changed_is_written_again(folder, listing
 
 
 def test_detections_are_joined(folder, listing, exported, tmp_path):
-    place = folder("parquet", detections=True)
-    names, _ = label_all(place, listing, exported)
-    place.join_detections(names, tmp_path / "words.csv")
+    table = folder("parquet", detections=True)
+    names, _ = label_all(table, listing, exported)
+    table.join_detections(names, tmp_path / "words.csv")
     columns = ["path", "word", "start_s", "end_s", "time_s", "confidence"]
     assert list(pd.read_csv(tmp_path / "words.csv").columns) == columns
 
@@ -124,6 +126,40 @@ def test_a_folder_of_others_is_left_alone(folder, listing, exported):
         with pytest.raises(DataError, match="holds other files"):
             folder().begin(listing, exported, resume)
     assert os.listdir(folder().path) == ["thesis.txt"]
+
+
+def test_what_others_put_beside_the_parts_stays(folder, listing, exported):
+    label_all(folder(), listing, exported)
+    (folder().path / "notes.txt").write_text("which room this was")
+    (folder().path / ".part-000000-0123456789abcdef.csv.01234567.new").write_text("of a writer that was killed")
+    for resume in (True, False):
+        names, _ = label_all(folder(), listing, exported, resume)
+        assert sorted(os.listdir(folder().path)) == sorted(["_table.json", "notes.txt", *names])
+    folder().remove()
+    assert os.listdir(folder().path) == ["notes.txt"]
+
+
+def test_a_state_that_is_damaged_is_not_resumed(folder, listing, exported):
+    label_all(folder(), listing, exported)
+    for damaged in ("", "[1", "[1]", "null"):
+        (folder().path / "_table.json").write_text(damaged)
+        with pytest.raises(DataError, match="_table.json: does not say what parts belongs to") as caught:
+            folder().begin(listing, exported, resume=True)
+        assert caught.value.code == "other_table"
+
+
+def test_parts_and_table_may_be_elsewhere(folder, listing, exported, whole, bucket):
+    pytest.importorskip("upath")
+    path, _ = whole("parquet")
+    parts_elsewhere = replace(folder(), path=place(f"{bucket}/table.parts"))
+    names, _ = label_all(parts_elsewhere, listing, exported, home=folder().path.parent)
+    again, _ = label_all(parts_elsewhere, listing, exported, resume=True, home=folder().path.parent)
+    assert again == names
+    table = place(f"{bucket}/table.parquet")
+    parts_elsewhere.join(names, TableColumns(KeywordSpotter(exported).labels), table, "parquet")
+    assert table.read_bytes() == path.read_bytes()
+    parts_elsewhere.remove()
+    assert names_in(place(bucket)) == ["table.parquet"]
 
 
 def test_parts_that_do_not_arrive_are_missed(folder, listing, exported):
