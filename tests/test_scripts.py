@@ -13,6 +13,7 @@ from datasets import load_from_disk
 
 from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, guard
+from kws.model.folder import BODY
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ["--set", 'data.keywords=["yes", "no"]', "--set", "training.epochs=2", "--set", "training.warmup_epochs=0.5",
@@ -132,6 +133,26 @@ def test_two_processes_train_one_model(trained):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("models/two:") == 1 and done.stderr.count("epoch 2/2:") == 1
     assert (trained / "models/two/model.safetensors").is_file()
+
+
+def test_teaching_a_classifier_takes_one_process_and_says_so_to_several(work):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kws",
+               "train", CONFIG, "--set", "training.trains=classifier", "--set", f"training.start_from={BODY}"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode and "found 2 processes; training.trains=classifier takes one" in done.stderr
+    assert not (work / "models").exists()
+
+
+@pytest.mark.parametrize("command", [["train_streams", CONFIG], ["teach", "data", "--keywords", "yes", "no"]],
+                         ids=lambda command: command[0])
+def test_other_training_takes_one_process_too(work, monkeypatch, capsys, command):
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+                        "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    assert run(*command) == EXIT_BAD_INPUT
+    assert "found 2 processes" in capsys.readouterr().err
+    assert not (work / "models").exists() and not (work / "prepared").exists()
 
 
 def first_clip(work):

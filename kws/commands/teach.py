@@ -41,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
     from kws.model.folder import BODY
     from kws.training.own_words import summary_text
     from kws.training.own_words_page import write_own_words
+    from kws.training.processes.environment import check_alone
     from kws.training.stream_job import train_for_streams
     from kws.training.teach_job import teach
 
+    check_alone("kws teach")
     config = load_config(BODY / "own.yaml", [
         f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
             "data.root": str(args.recordings), "data.keywords": args.keywords,

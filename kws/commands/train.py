@@ -69,8 +69,10 @@ def _taught(config: Config, resume: bool) -> str:
                                        "out"])
     from kws.tracking.tracker import build_tracker
     from kws.training.own_words import summary_text
+    from kws.training.processes.environment import check_alone
     from kws.training.teach_job import teach
 
+    check_alone("training.trains=classifier")
     with build_tracker(config) as tracker:
         own = teach(config, tracker)
         tracker.finish(own.figures)

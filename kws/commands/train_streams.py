@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the model is."""
     from kws.config.sections import load_config
+    from kws.training.processes.environment import check_alone
 
+    check_alone("kws train-streams")
     config = load_config(args.config, args.set)
     if config.streams.steps == 0:
         print("streams.steps is 0: not trained for running sound")

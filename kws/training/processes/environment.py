@@ -66,6 +66,19 @@ def forget_others() -> None:
         os.environ.pop(name, None)
 
 
+def check_alone(job: str) -> None:
+    """Refuse to do something in several processes that would all write the same files.
+
+    Args:
+        job: what takes one process, for the message.
+    Raises:
+        ConfigError: if torchrun started several.
+    """
+    if (count := processes().count) > 1:
+        raise ConfigError("environment", [f"WORLD_SIZE: found {count} processes; {job} takes one. Start it without "
+                                          "torchrun"])
+
+
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
     try:

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from kws.errors import ConfigError
-from kws.training.processes.environment import Processes, forget_others, processes
+from kws.training.processes.environment import Processes, check_alone, forget_others, processes
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
             "MASTER_PORT": "29500"}
@@ -41,3 +41,12 @@ def test_processes_that_cannot_find_each_other_are_an_error(set_environment, val
     with pytest.raises(ConfigError) as caught:
         processes()
     assert told in str(caught.value)
+
+
+def test_a_job_of_one_process_is_refused_among_several(set_environment):
+    check_alone("kws teach")
+    set_environment({**TORCHRUN, "RANK": "0", "WORLD_SIZE": "1"})
+    check_alone("kws teach")
+    set_environment(TORCHRUN)
+    with pytest.raises(ConfigError, match="found 4 processes; kws teach takes one"):
+        check_alone("kws teach")
