@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Prepare and train with many clips: memory and speed against a tenth of them.
 
-  python scripts/benchmark_store.py FOLDER --clips 200000
+  python scripts/benchmark_store.py FOLDER --clips 1000000
 
 Fills FOLDER with one-second FLAC files (4 KB each, all different) and a store of 32 KB a clip; both stay there. Memory
 is anonymous memory, which a full machine cannot take back; the mapped store is not part of it. Speeds are by processor
