@@ -72,8 +72,8 @@ def export(folder: Path, clips: np.ndarray) -> Export:
     if (folder / STREAM_WEIGHTS_FILE).is_file():
         with atomic_file(folder / STREAM_FILE) as path:
             write_stream_onnx(load_stream_model(folder), path)
-    with atomic_file(folder / STATE_FILE) as path:
-        torch.save(model.state_dict(), path)
+    with atomic_file(folder / STATE_FILE) as path, path.open("wb") as file:  # by its path, its name would be inside
+        torch.save(model.state_dict(), file)
     return Export(folder / ONNX_FILE, difference, count)
 
 

@@ -42,6 +42,14 @@ def test_an_export_answers_as_pytorch_and_holds_what_a_runtime_needs(folder, cli
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 
 
+def test_another_export_writes_the_same_bytes(folder, clips):
+    export(folder, clips)
+    files = [folder / "model.onnx", folder / "model.pt"]
+    before = [path.read_bytes() for path in files]
+    export(folder, clips)
+    assert [path.read_bytes() for path in files] == before
+
+
 def test_the_file_is_for_older_runtimes_and_names_no_file_of_this_machine(exported):
     proto = onnx.load(exported / "model.onnx")
     assert proto.ir_version <= 10 and proto.opset_import[0].version <= 20
