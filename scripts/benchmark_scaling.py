@@ -23,6 +23,7 @@ from typing import Iterator, Optional, Sequence
 import requests
 from load_client import Load, run
 
+from kws.audio.decode import read_bytes
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
 from kws.errors import KwsError
 from kws.inference.batch.inputs import list_inputs
@@ -146,7 +147,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     start_logging(args.verbose)
     recordings = list_inputs(args.recordings)
     every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
-    bodies = [Path(row.location).read_bytes() for row in every]
+    bodies = [read_bytes(row.location, row.path) for row in every]
     with proxy():
         print("copies             rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  failures")
         for count, name in enumerate(FIRST_PORTS, start=1):

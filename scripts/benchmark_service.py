@@ -23,6 +23,7 @@ import psutil
 import requests
 from load_client import run
 
+from kws.audio.decode import read_bytes
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import KwsError
 from kws.inference.batch.inputs import list_inputs
@@ -109,7 +110,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     recordings = list_inputs(args.recordings)
-    wavs = [Path(row.location).read_bytes() for row in islice(recordings, 0, None, math.ceil(recordings.count / 1000))]
+    every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
+    wavs = [read_bytes(row.location, row.path) for row in every]
     subprocess.run([sys.executable, ROOT / "scripts/archive.py", args.model], check=True)
     for name, url in URLS.items():
         with started(name, args.model.resolve(), wavs[0]) as process:

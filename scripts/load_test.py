@@ -16,6 +16,7 @@ from typing import Optional, Sequence
 
 from load_client import load_figure, run
 
+from kws.audio.decode import read_bytes
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
@@ -46,7 +47,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not recordings.count:
         raise DataError(f"{args.recordings}: no rows; expected recordings to send", "no_input")
     every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
-    bodies = [Path(row.location).read_bytes() for row in every]
+    bodies = [read_bytes(row.location, row.path) for row in every]
     headers = {"Authorization": f"Bearer {args.token}"} if args.token else None
     loads = []
     print("  rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  failures")

@@ -55,6 +55,13 @@ def test_a_readme_is_short(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_nothing_stands_twice(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    lines = [line for line in text.splitlines() if line.startswith("#") or len(line) > 80 and not line.startswith("|")]
+    assert sorted(lines) == sorted(set(lines))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_local_links_lead_somewhere(page):
     for link in LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
         if "://" in link:
