@@ -16,11 +16,11 @@ from typing import Optional, Sequence
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import ModelError
 from kws.files.atomic import atomic_folder, check_replaceable
-from kws.model.folder import (CARD_FILE, CONFIG_FILE, INT8_FILE, MODEL_TYPE, ONNX_FILE, STREAM_FILE,
-                              STREAM_WEIGHTS_FILE, WEIGHTS_FILE)
+from kws.model.folder import (CARD_FILE, CONFIG_FILE, INT8_FILE, MODEL_TYPE, ONNX_FILE, SECOND_FILE,
+                              STREAM_FILE, STREAM_WEIGHTS_FILE, WEIGHTS_FILE)
 
 FILES = (CARD_FILE, CONFIG_FILE, "preprocessor_config.json", "metrics.json", WEIGHTS_FILE, ONNX_FILE, INT8_FILE)
-STREAM_FILES = (STREAM_WEIGHTS_FILE, STREAM_FILE)  # of a model that was trained on for running sound
+STREAM_FILES = (STREAM_WEIGHTS_FILE, SECOND_FILE, STREAM_FILE)  # of a model that was trained on for running sound
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:

@@ -17,13 +17,13 @@ from kws.config.architecture import load_architecture
 from kws.config.sections import load_config
 from kws.inference.detector import settings_from
 from kws.inference.listening import StreamModel
-from kws.model.folder import INT8_FILE, ONNX_FILE, SHIPPED, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.folder import INT8_FILE, ONNX_FILE, SECOND_FILE, SHIPPED, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import SILENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = load_config(ROOT / "configs/real.yaml")
 FILES = {"README.md", "config.json", "preprocessor_config.json", "metrics.json", "model.safetensors", ONNX_FILE,
-         INT8_FILE, STREAM_WEIGHTS_FILE, STREAM_FILE, "broadcast_residual.py", "features.py",
+         INT8_FILE, STREAM_WEIGHTS_FILE, SECOND_FILE, STREAM_FILE, "broadcast_residual.py", "features.py",
          "modeling.py", "network.py", "window.py"}
 MAX_BYTES = 2_900_000
 MIN_ACCURACY = 0.93
@@ -151,7 +151,7 @@ def test_publishing_takes_what_is_shipped_and_nothing_else(exported, tmp_path, c
     shutil.copytree(exported, model)
     (model / "history.csv").touch()
     shutil.copytree(SHIPPED, shipped)
-    for name in (STREAM_FILE, STREAM_WEIGHTS_FILE):
+    for name in (STREAM_FILE, SECOND_FILE, STREAM_WEIGHTS_FILE):
         shutil.copy(SHIPPED / name, model)
     before = {path: path.read_bytes() for path in shipped.iterdir() if path.is_file()}
     assert publish(model, shipped) == EXIT_BAD_INPUT
@@ -199,7 +199,7 @@ def test_every_step_that_makes_it_is_a_command_as_its_script_takes_it():
             else build_parser().parse_args([name.replace("_", "-"), *arguments])
         if name == "train_streams":
             streams = load_config(ROOT / args.config, args.set)
-            assert streams.streams.negatives == (Path("talk"), Path("it's")) and streams.streams.teacher.is_file()
+            assert streams.streams.negatives == (Path("talk"), Path("it's")) and streams.streams.second_look.is_file()
             assert streams.training.model == Path("models/real")
         if name == "train":
             config = load_config(ROOT / args.config, args.set)

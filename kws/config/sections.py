@@ -155,7 +155,7 @@ class StreamsConfig(Section):
     """Training on for running sound."""
 
     negatives: tuple[Path, ...] = ()
-    teacher: Optional[Path] = None
+    second_look: Optional[Path] = None
     seconds: Annotated[Positive, Field(ge=2.0, le=30.0)] = 4.0
     steps: CountOrZero = 800
     batch_size: Count = 12

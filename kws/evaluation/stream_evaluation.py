@@ -22,6 +22,7 @@ from kws.errors import AudioError, DataError
 from kws.evaluation.streams import Outcome, Stream, match, poisson_interval, read_streams
 from kws.inference.detector import DetectorSettings, Smoothed
 from kws.inference.listening import StreamModel, detector_of
+from kws.model.folder import BLOCK_ROWS
 from kws.model.labels import SILENCE, UNKNOWN, LabelSet, normal
 
 _BLOCK_SECONDS = 10.0
@@ -200,10 +201,10 @@ def _check_recording(path: Path, stream: Stream, model: StreamModel) -> None:
 
 def _logits(path: Path, model: StreamModel, bar: tqdm) -> np.ndarray:
     """Hear a recording block by block: -> [R, C]."""
-    rows = round(_BLOCK_SECONDS * model.sample_rate / model.step_samples)
+    blocks = round(_BLOCK_SECONDS * model.sample_rate / (BLOCK_ROWS * model.step_samples))
     state, skipped = np.zeros((1, model.state_size), dtype=np.float32), model.delay_rows
     found = []
-    for block in _blocks(path, model, rows * model.step_samples):
+    for block in _blocks(path, model, blocks * BLOCK_ROWS * model.step_samples):
         (logits,), state = model.step(block[None], state)
         found.append(logits[skipped:])
         skipped = max(skipped - len(logits), 0)
@@ -222,6 +223,6 @@ def _blocks(path: Path, model: StreamModel, size: int) -> Iterator[np.ndarray]:
             pending = pending[whole:]
     except AudioError as error:
         raise DataError(str(error), "bad_streams") from None
-    tail = len(pending) + (model.delay_rows + 1) * model.step_samples
-    pending = np.pad(pending, (0, -(-tail // model.step_samples) * model.step_samples - len(pending)))
+    tail, least = len(pending) + (model.delay_rows + 1) * model.step_samples, BLOCK_ROWS * model.step_samples
+    pending = np.pad(pending, (0, -(-tail // least) * least - len(pending)))
     yield pending

@@ -31,7 +31,16 @@ def convert(module: nn.Module, example: tuple[torch.Tensor, ...], inputs: Sequen
     assert program is not None
     proto = program.model_proto
     proto.ir_version = _IR_VERSION
-    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
-        del part.metadata_props[:]  # where the exporter notes which lines of which files on this machine it read
-    del proto.graph.value_info[:]
+    _forget_origins(proto.graph)
     return proto
+
+
+def _forget_origins(graph: onnx.GraphProto) -> None:
+    """Remove notes on which lines of which files on this machine each part was made by."""
+    for part in (graph, *graph.node, *graph.input, *graph.output):
+        del part.metadata_props[:]
+    del graph.value_info[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _forget_origins(attribute.g)

@@ -16,9 +16,12 @@ from onnxruntime.quantization import (CalibrationDataReader, CalibrationMethod, 
                                       quant_pre_process, quantize_static)
 
 from kws.errors import ModelError
+from kws.export.compaction import compact
 from kws.files.atomic import atomic_file
 from kws.inference.runtime import OnnxRuntime
+from kws.model.features import FoldedLogMel
 from kws.model.folder import INT8_FILE, ONNX_FILE
+from kws.model.loading import load_torch_model
 from kws.model.window import FULL_SCALE
 
 _CALIBRATION_CLIPS = 512
@@ -55,6 +58,9 @@ def quantize(folder: Path, calibration: np.ndarray, clips: np.ndarray,
     before = measure(folder / ONNX_FILE, clips, targets)
     with atomic_file(folder / INT8_FILE) as path:
         write_int8(folder / ONNX_FILE, path, calibration)
+        proto = onnx.load(path)
+        compact(proto, FoldedLogMel(load_torch_model(folder).features))
+        onnx.save(proto, path)
         after = measure(path, clips, targets)
         if after.accuracy < before.accuracy - _MAX_LOSS:
             raise ModelError(f"{folder / INT8_FILE}: accuracy {after.accuracy:.2%}, in floating point "

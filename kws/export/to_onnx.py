@@ -13,6 +13,7 @@ from torch import nn
 
 import kws
 from kws.errors import ModelError
+from kws.export.compaction import compact
 from kws.export.conversion import convert
 from kws.export.to_stream import write_stream_onnx
 from kws.files.atomic import atomic_file
@@ -21,6 +22,7 @@ from kws.model.features import FoldedLogMel
 from kws.model.folder import ONNX_FILE, STATE_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.loading import labels_of, load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
+from kws.model.second_look import load_second_look
 from kws.model.window import FULL_SCALE
 
 _TOLERANCE = 1e-4
@@ -71,7 +73,8 @@ def export(folder: Path, clips: np.ndarray) -> Export:
                              f"{_TOLERANCE:g}", "bad_export")
     if (folder / STREAM_WEIGHTS_FILE).is_file():
         with atomic_file(folder / STREAM_FILE) as path:
-            write_stream_onnx(load_stream_model(folder), path)
+            streaming = load_stream_model(folder)
+            write_stream_onnx(streaming, path, load_second_look(folder, streaming))
     with atomic_file(folder / STATE_FILE) as path, path.open("wb") as file:  # by its path, its name would be inside
         torch.save(model.state_dict(), file)
     return Export(folder / ONNX_FILE, difference, count)
@@ -79,8 +82,10 @@ def export(folder: Path, clips: np.ndarray) -> Export:
 
 def write_onnx(model: KwsForAudioClassification, path: Path) -> None:
     """Write the ONNX file: `waveforms` [batch, T] -> `logits` [batch, C], labels and rate in its metadata."""
-    proto = convert(WaveformClassifier(model).eval(), (torch.zeros(2, model.config.num_samples),), ["waveforms"],
-                    ["logits"], {"waveforms": {0: torch.export.Dim("batch")}})
+    classifier = WaveformClassifier(model).eval()
+    proto = convert(classifier, (torch.zeros(2, model.config.num_samples),), ["waveforms"], ["logits"],
+                    {"waveforms": {0: torch.export.Dim("batch")}})
+    compact(proto, classifier.features)
     onnx.helper.set_model_props(proto, {
         "labels": json.dumps(list(labels_of(model))), "sample_rate": str(model.config.sample_rate),
         "num_samples": str(model.config.num_samples), "version": kws.__version__})

@@ -3,31 +3,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import onnx
 import torch
+from torch import nn
 
 import kws
+from kws.export.compaction import compact
 from kws.export.conversion import convert
 from kws.files.atomic import atomic_file
-from kws.model.folder import CONFIG_FILE, STREAM_FILE
+from kws.model.folder import BLOCK_ROWS, CONFIG_FILE, STREAM_FILE
 from kws.model.loading import labels_of
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.streaming import StreamingClassifier
 
 
-def write_stream_onnx(model: KwsForAudioClassification, path: Path) -> None:
+def write_stream_onnx(model: KwsForAudioClassification, path: Path, second: Optional[nn.Module] = None) -> None:
     """Write the file for running sound: `samples` [B, R * step], `state` [B, S] -> `logits` [B, R, C], `next_state`.
 
+    Args:
+        model: what hears all of it.
+        path: of the file.
+        second: what takes a second look; R is then a multiple of `BLOCK_ROWS`.
     Raises:
-        ModelError: "not_streamable" if the network cannot hear running sound.
+        ModelError: "not_streamable" if a network cannot hear running sound.
     """
-    streaming = StreamingClassifier(model).eval()
-    batch, rows = torch.export.Dim("batch"), torch.export.Dim("rows", min=1, max=100_000)
-    example = torch.zeros(2, 3 * streaming.step_samples), streaming.initial_state(2)
+    streaming = StreamingClassifier(model, second).eval()
+    size = streaming.step_samples * (1 if second is None else BLOCK_ROWS)
+    batch, blocks = torch.export.Dim("batch"), torch.export.Dim("blocks", min=1, max=100_000)
+    example = torch.zeros(2, 3 * size), streaming.initial_state(2)
     proto = convert(streaming, example, ["samples", "state"], ["logits", "next_state"],
-                    {"samples": {0: batch, 1: rows * streaming.step_samples}, "state": {0: batch}})
+                    {"samples": {0: batch, 1: blocks * size}, "state": {0: batch}})
+    compact(proto, streaming.features)
     onnx.helper.set_model_props(proto, {
         "labels": json.dumps(list(labels_of(model))), "sample_rate": str(model.config.sample_rate),
         "step_samples": str(streaming.step_samples), "lead_samples": str(streaming.lead_samples),

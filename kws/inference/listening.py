@@ -13,13 +13,13 @@ from kws.audio.decode import DEFAULT_LIMITS, Limits, Source
 from kws.inference.decision import Detection
 from kws.inference.detector import Detector, DetectorSettings, settings_from
 from kws.errors import ModelError
+from kws.model.folder import BLOCK_ROWS
 from kws.model.labels import LabelSet
 from kws.inference.runtime import open_session
 
-# Rows of logits are computed in blocks of 5, as soon as there is one; several in a call, which costs a fifth of it,
+# Rows of logits are computed in blocks, as soon as there is one; several in a call, which costs a fifth of it,
 # where a long chunk has them or several listeners have one. On one thread each row comes out the same among few and
 # among many, so that the same sound gives the same detections in whatever pieces it comes, and whoever else is heard.
-_BLOCK_ROWS = 5
 MOST_BLOCKS = 40  # a call: 4 s of sound, a few milliseconds
 
 
@@ -109,7 +109,7 @@ class Listener:
     @property
     def blocks(self) -> int:
         """How many blocks of rows the samples that were added make, and nobody heard yet."""
-        return len(self._pending) // (_BLOCK_ROWS * self._model.step_samples)
+        return len(self._pending) // (BLOCK_ROWS * self._model.step_samples)
 
     def best(self) -> tuple[str, float]:
         """Return the keyword that the last steps came closest to, and its confidence then."""
@@ -121,11 +121,11 @@ class Listener:
 
     def closing_silence(self) -> np.ndarray:
         """Make the samples that have to follow a sound until all of it was heard."""
-        return np.zeros((self._model.delay_rows + _BLOCK_ROWS) * self._model.step_samples, dtype=np.float32)
+        return np.zeros((self._model.delay_rows + BLOCK_ROWS) * self._model.step_samples, dtype=np.float32)
 
     def _take(self, blocks: int) -> np.ndarray:
         """Take the samples of so many blocks out of what was added."""
-        size = blocks * _BLOCK_ROWS * self._model.step_samples
+        size = blocks * BLOCK_ROWS * self._model.step_samples
         taken, self._pending = self._pending[:size], self._pending[size:]
         if not self.blocks:
             self._pending = self._pending.copy()  # not a view that would keep all of a long chunk

@@ -6,8 +6,10 @@ from pathlib import Path
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 STREAM_WEIGHTS_FILE = "stream.safetensors"  # of the same network, trained on for running sound
+SECOND_FILE = "second_look.safetensors"  # of a larger network, which hears again what that one finds likely
 STREAM_FILE = "stream.onnx"  # hears running sound, and recordings longer than the window
 OTHERS_FILE = "other_words.safetensors"  # what a body makes of words that are not the keywords
+BLOCK_ROWS = 5  # of logits, which it computes at once
 STATE_FILE = "model.pt"  # for TorchServe's archiver
 
 MODEL_TYPE = '"model_type": "kws"'  # in the configuration of every model folder of ours

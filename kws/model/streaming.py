@@ -3,6 +3,9 @@
 The answer for a frame is the one of the whole sound heard at once: before its start each layer sees the zeros that pad
 a clip, and what lies ahead is waited for. A clip is seen relative to its loudest point; running sound relative to the
 loudest point of the last seconds, so that talk in the background stays behind a word that is said in front of it.
+
+A larger network may take a second look: it hears again the moments at which the first one finds a keyword likely, and
+costs next to nothing while no word is near.
 """
 from __future__ import annotations
 
@@ -14,11 +17,15 @@ from torch.nn import functional as F
 
 from kws.errors import ModelError
 from kws.model.features import FoldedLogMel
+from kws.model.folder import BLOCK_ROWS
+from kws.model.loading import labels_of
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.network import FoldedMelNetwork, SeparableBlock
 
 LOUDNESS_BACK, LOUDNESS_AHEAD = 500, 6  # feature frames, even, among which the loudest point is looked for
+LIKELY = 0.2  # probability of a keyword, in one row of a block, that makes the block worth a second look
 _SILENT = -64.0  # below every feature
+_FIRST_ROW = 1 + LOUDNESS_AHEAD // 2  # to see frames of the sound, not of what was before it
 
 
 def relative_to_recent(features: torch.Tensor, history: Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -65,9 +72,10 @@ class StreamingClassifier(nn.Module):
 
     Args:
         model: of a folded-mel network of which only the stem strides over time, by 2.
+        second: another such network with the same front end and labels, which takes a second look.
 
     Attributes:
-        step_samples: samples of a row of logits; a call takes a multiple of them.
+        step_samples: samples of a row of logits; a call takes a multiple of them, with a second look of `BLOCK_ROWS`.
         lead_samples: zeros that belong before a sound, so that its frames lie where those of a clip do.
         delay_rows: rows at the start that answer for no frame of the sound.
         state_size: S, numbers that are remembered.
@@ -76,22 +84,21 @@ class StreamingClassifier(nn.Module):
         ModelError: "not_streamable" for another network.
     """
 
-    def __init__(self, model: KwsForAudioClassification) -> None:
+    def __init__(self, model: KwsForAudioClassification, second: Optional[nn.Module] = None) -> None:
         super().__init__()
-        check_streamable(model.network)
         self.features = FoldedLogMel(model.features)
-        self.network = cast(FoldedMelNetwork, model.network)
+        self.first = _row_network(model.network)
+        self.second = None if second is None else _row_network(second)
+        self._num_keywords = len(labels_of(model).keywords)
         hop, length = self.features.hop, self.features.length
         self._overlap = -(-length // hop) * hop - hop  # samples that windows share with those before
         self.step_samples = 2 * hop
         self.lead_samples = 2 * hop - self._overlap + length // 2
-        self._layers: list[tuple[nn.Module, int]] = [
-            (self.network.stem, 1), *((block, 1) for block in self.network.spectral), (self.network.fold, 0),
-            *((block, _reach(block)) for block in self.network.temporal)]  # and the rows each waits for
-        self.delay_rows = 1 + LOUDNESS_AHEAD // 2 + sum(reach for _, reach in self._layers)
+        self._ahead = 0 if self.second is None else self.second.reach - self.first.reach  # rows; of the first network
+        self.delay_rows = _FIRST_ROW + self.first.reach + max(self._ahead, 0)
         self._shapes: list[tuple[int, ...]] = [(1,)]
         memory = _Memory([])
-        self._answer(torch.zeros(1, 16 * self.step_samples), torch.zeros(1, 1), memory)  # shows what it remembers
+        self._answer(torch.zeros(1, 15 * self.step_samples), torch.zeros(1, 1), memory)  # shows what it remembers
         self._shapes += [tuple(part.shape[1:]) for part in memory.kept]
         self._sizes = [torch.Size(shape).numel() for shape in self._shapes]
         self.state_size = sum(self._sizes)
@@ -113,13 +120,55 @@ class StreamingClassifier(nn.Module):
         """Compute logits [B, R, C] of the rows after the first `count` [B, 1]."""
         row = count + torch.arange(samples.shape[1] // self.step_samples)
         features = self.features.of_whole_windows(memory.join(samples, self._overlap))
-        outputs = _relative(features, (row >= 1).repeat_interleave(2, dim=1), memory)
-        waited = 1 + LOUDNESS_AHEAD // 2
-        outputs = outputs * (row >= waited).repeat_interleave(2, dim=1)[:, None, None]
-        for layer, reach in self._layers:
-            waited += reach
-            outputs = _step(layer, outputs, memory) * (row >= waited)[:, None, None]
-        return cast(torch.Tensor, self.network.head(outputs[:, :, 0].transpose(1, 2)))
+        inputs = _relative(features, (row >= 1).repeat_interleave(2, dim=1), memory)
+        inputs = inputs * (row >= _FIRST_ROW).repeat_interleave(2, dim=1)[:, None, None]
+        logits = cast(torch.Tensor, self.first(inputs, row, memory))
+        return logits if self.second is None else self._look_again(logits, inputs, count, memory)
+
+    def _look_again(self, logits: torch.Tensor, inputs: torch.Tensor, count: torch.Tensor,
+                    memory: _Memory) -> torch.Tensor:
+        """Let the second network answer the blocks of logits [B, R, C] in which a keyword is likely."""
+        if self._ahead > 0:
+            logits = memory.join(logits.transpose(1, 2), self._ahead)[..., :logits.shape[1]].transpose(1, 2)
+        blocks = logits.unflatten(1, (-1, BLOCK_ROWS))
+        likely = blocks.softmax(dim=3)[..., :self._num_keywords].amax(dim=(2, 3)) >= LIKELY
+        frames = memory.join(inputs, 2 * self._rows_before)
+        if torch.compiler.is_exporting():
+            answers = torch.cond(likely.any(), self._replace, _keep, (blocks, likely, frames, count))
+        else:
+            answers = (self._replace if likely.any() else _keep)(blocks, likely, frames, count)
+        return answers.reshape(logits.shape)
+
+    @property
+    def _rows_before(self) -> int:
+        """Rows before a block that the second network's answer to it depends on."""
+        return 2 * cast(_RowNetwork, self.second).reach + max(-self._ahead, 0)
+
+    def _replace(self, blocks: torch.Tensor, likely: torch.Tensor, frames: torch.Tensor,
+                 count: torch.Tensor) -> torch.Tensor:
+        """Put the second network's answers in the place of likely ones.
+
+        Args:
+            blocks: [B, N, BLOCK_ROWS, C] logits of the rows after the first `count` [B, 1].
+            likely: [B, N]; at least one of them is.
+            frames: [B, 1, M, F] that they depend on.
+        Returns:
+            [B * N * BLOCK_ROWS * C]; an exporter knows of this shape that it has no gaps.
+        """
+        second = cast(_RowNetwork, self.second)
+        sound, block = likely.nonzero(as_tuple=True)
+        torch._check(len(sound) > 0)
+        first = BLOCK_ROWS * block[:, None]
+        rows = torch.arange(2 * second.reach + BLOCK_ROWS)
+        at = 2 * first + torch.arange(2 * len(rows))
+        windows = frames[:, 0].transpose(1, 2)[sound[:, None], at].transpose(1, 2).unsqueeze(1)
+        answers = second(windows, count[sound] + first - self._rows_before + rows, _NoMemory([]))
+        return blocks.index_put((sound, block), answers).reshape(-1)
+
+
+def _keep(blocks: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+    """Leave all blocks as they are."""
+    return blocks.reshape(-1).clone()
 
 
 class _Memory:
@@ -137,6 +186,51 @@ class _Memory:
         joined = torch.cat([past, new], dim=-1)
         self.kept.append(joined[..., joined.shape[-1] - length:])
         return joined
+
+
+class _NoMemory(_Memory):
+    """For windows that bring what their layers need of before."""
+
+    def join(self, new: torch.Tensor, length: int) -> torch.Tensor:
+        """Leave it as it is."""
+        return new
+
+
+class _RowNetwork(nn.Module):
+    """A network that answers for rows of running sound.
+
+    Args:
+        network: that can hear running sound.
+
+    Attributes:
+        reach: rows after one that it depends on, and rows before it.
+    """
+
+    first_rows: torch.Tensor
+
+    def __init__(self, network: FoldedMelNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self._layers: list[tuple[nn.Module, int]] = [
+            (network.stem, 1), *((block, 1) for block in network.spectral), (network.fold, 0),
+            *((block, _reach(block)) for block in network.temporal)]  # and the rows each waits for
+        reaches = torch.tensor([reach for _, reach in self._layers])
+        self.reach = int(reaches.sum())
+        self.register_buffer("first_rows", _FIRST_ROW + reaches.cumsum(0), persistent=False)  # that layers know
+
+    def forward(self, inputs: torch.Tensor, row: torch.Tensor, memory: _Memory) -> torch.Tensor:
+        """Answer for frames [B, 1, M, 2 R], whose rows are numbered `row` [B, R]: logits [B, R, C]."""
+        known = (row[:, None] >= self.first_rows[:, None]).to(inputs.dtype)[:, :, None, None]
+        for index, (layer, _) in enumerate(self._layers):
+            outputs = _step(layer, inputs, memory)
+            inputs = outputs * known[:, index, ..., row.shape[1] - outputs.shape[-1]:]
+        return cast(torch.Tensor, self.network.head(inputs[:, :, 0].transpose(1, 2)))
+
+
+def _row_network(network: nn.Module) -> _RowNetwork:
+    """Raises ModelError "not_streamable" unless a network can hear running sound."""
+    check_streamable(network)
+    return _RowNetwork(cast(FoldedMelNetwork, network))
 
 
 def _relative(features: torch.Tensor, real: torch.Tensor, memory: _Memory) -> torch.Tensor:

@@ -1,14 +1,13 @@
 """The job of training on for running sound: prepared store, recordings without keywords, clip model -> model folder."""
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Mapping, Sequence, cast
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -30,10 +29,11 @@ from kws.data.store import PreparedStore, load_matching_store
 from kws.errors import AudioError, DataError
 from kws.files.atomic import atomic_file
 from kws.inference.detector import DetectorSettings
-from kws.model.folder import CONFIG_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.folder import CONFIG_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import UNKNOWN
 from kws.model.loading import load_torch_model
-from kws.model.modeling import KwsConfig, KwsForAudioClassification
+from kws.model.modeling import KwsForAudioClassification
+from kws.model.second_look import larger, save_second_look
 from kws.model.streaming import check_streamable
 from kws.training.body import load_others
 from kws.training.stream_teaching import teach_running_sound
@@ -64,45 +64,49 @@ def train_for_streams(config: Config) -> Path:
                     settings.smoothing_seconds, settings.workers, config.seed)
     with TemporaryDirectory() as scratch:  # of the samples of long recordings
         speech = recordings(_negatives(config), store.sample_rate, Path(scratch))
-        trained = _trained(config, model, sources(store, speech), recipe)
+        *larger_one, trained = _trained(config, model, sources(store, speech), recipe)
         del speech  # and their maps, before the files
     rule = DetectorSettings(threshold=math.log(settings.threshold / (1 - settings.threshold)),
                             smoothing_seconds=settings.smoothing_seconds)
-    write_stream_weights(config.training.model, trained, asdict(rule))
+    write_stream_weights(config.training.model, trained, asdict(rule), *larger_one)
     return config.training.model
 
 
 def _trained(config: Config, model: KwsForAudioClassification, sound: Sources,
-             recipe: Recipe) -> KwsForAudioClassification:
-    """Train the network, or its classifier, as `training.trains` says."""
+             recipe: Recipe) -> list[KwsForAudioClassification]:
+    """Train the network, or its classifier, as `training.trains` says; before it comes what takes a second look."""
     settings, rate = config.streams, model.config.sample_rate
     if config.training.trains == "classifier" and config.training.start_from is not None:
         words, talk = bystanders(config.data.keywords, _BYSTANDERS, model.config.num_samples, config.seed)
         sound = replace(sound, others=[*sound.others, *words], speech=[*sound.speech, *talk])
         others = load_others(config.training.start_from).without(config.data.keywords)
-        return teach_running_sound(model, Composer(sound, rate, settings.seconds), others, settings.seconds, recipe)
+        return [teach_running_sound(model, Composer(sound, rate, settings.seconds), others, settings.seconds, recipe)]
     composer = Composer(sound, rate, settings.seconds)
-    models = [_teacher(settings.teacher, model), model] if settings.teacher else [model]
-    return train_on_sound(models, composer, settings.seconds, recipe)[-1]
+    models = [model]
+    if settings.second_look is not None:
+        models.insert(0, larger(model, load_architecture(settings.second_look).model_dump(mode="json")))
+    return train_on_sound(models, composer, settings.seconds, recipe)
 
 
-def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule: Mapping[str, Any]) -> None:
-    """Add the weights for running sound to a model folder, and the fields of `DetectorSettings`."""
-    (folder / STREAM_FILE).unlink(missing_ok=True)  # of other weights
+def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule: Mapping[str, Any],
+                         second: Optional[KwsForAudioClassification] = None) -> None:
+    """Add to a model folder what hears running sound, and the fields of `DetectorSettings`.
+
+    Args:
+        folder: of the clip model.
+        trained: the same network, with weights for running sound.
+        rule: the fields.
+        second: a larger network that takes a second look.
+    """
+    for name in (STREAM_FILE, SECOND_FILE):  # of other weights
+        (folder / name).unlink(missing_ok=True)
+    if second is not None:
+        save_second_look(folder, second)
     with atomic_file(folder / STREAM_WEIGHTS_FILE) as path:
         save_file(trained.network.state_dict(), path)
     document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     with atomic_file(folder / CONFIG_FILE) as path:
         path.write_text(json.dumps({**document, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _teacher(architecture: Path, model: KwsForAudioClassification) -> KwsForAudioClassification:
-    """Make an untrained network of a larger architecture, for the same task."""
-    config = cast(KwsConfig, copy.deepcopy(model.config))
-    config.architecture = load_architecture(architecture).model_dump(mode="json")
-    teacher = KwsForAudioClassification(config)
-    check_streamable(teacher.network)
-    return teacher
 
 
 def _negatives(config: Config) -> Sequence[Path]:

@@ -55,6 +55,15 @@ def whole(model: StreamModel, sound: np.ndarray) -> list[Detection]:
 
 
 @settings(deadline=None, max_examples=8)
+@given(cuts=st.lists(st.integers(0, 60_000), max_size=30))
+def test_the_pieces_do_not_matter_where_the_model_looks_twice(shipped: StreamModel, spoken: np.ndarray,
+                                                              cuts: list[int]):
+    pieces = np.split(spoken, sorted(min(cut, len(spoken)) for cut in cuts))
+    found = list(listen(shipped, pieces, EAGER))
+    assert found == list(listen(shipped, [spoken], EAGER)) and len(found) >= 4
+
+
+@settings(deadline=None, max_examples=8)
 @given(cuts=st.lists(st.integers(0, 96_000), max_size=30))
 def test_the_pieces_do_not_matter(model: StreamModel, sound: np.ndarray, whole: list[Detection], cuts: list[int]):
     assert list(listen(model, np.split(sound, sorted(cuts)), EAGER)) == whole

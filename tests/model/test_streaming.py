@@ -1,14 +1,22 @@
 """The network step by step is the network over the whole sound."""
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from kws.audio.decode import decode
+from kws.config.architecture import load_architecture
+from kws.model.folder import BLOCK_ROWS, SHIPPED
+from kws.model.loading import load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
-from kws.model.folder import SHIPPED
-from kws.model.loading import load_torch_model
-from kws.model.streaming import StreamingClassifier, frame_logits
+from kws.model.second_look import larger
+from kws.model.streaming import LIKELY, StreamingClassifier, frame_logits
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +44,53 @@ def test_step_by_step_is_the_whole_at_once(model: KwsForAudioClassification, sou
     found = torch.cat(rows, dim=1)[:, streaming.delay_rows:]
     expected = frame_logits(model.network, model.features(sound))[:, :found.shape[1]]
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+
+
+def by_steps(streaming: StreamingClassifier, sound: torch.Tensor, steps: int) -> torch.Tensor:
+    state, rows = streaming.initial_state(len(sound)), []
+    for chunk in sound.split(steps * streaming.step_samples, dim=1):
+        logits, state = streaming(chunk, state)
+        rows.append(logits)
+    return torch.cat(rows, dim=1)
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 1000])
+@pytest.mark.parametrize("kernel", [7, 11, 15])  # of the second network: it waits less, as long, longer
+@torch.inference_mode()
+def test_the_second_network_answers_what_the_first_finds_likely(kernel: int, blocks: int):
+    first = load_stream_model(SHIPPED)
+    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json")
+    second = larger(first, {**architecture, "temporal": {**architecture["temporal"], "blocks": 4, "kernel": kernel}})
+    second.eval()
+    streaming, alone = StreamingClassifier(first, second.network), StreamingClassifier(first)
+    spoken = torch.from_numpy(decode(ROOT / "docs/samples/five-words.flac", 16_000))
+    words = torch.cat([torch.zeros(streaming.lead_samples), spoken, spoken])
+    words = words[:len(words) // (BLOCK_ROWS * streaming.step_samples) * BLOCK_ROWS * streaming.step_samples]
+    sounds = torch.stack([words, torch.zeros_like(words), words.roll(-20_000)])  # of a batch, not all are likely
+    found = by_steps(streaming, sounds, blocks * BLOCK_ROWS)
+    ahead = streaming.delay_rows - alone.delay_rows
+    plain = by_steps(alone, sounds, BLOCK_ROWS)
+    plain = torch.cat([plain.new_zeros(3, ahead, plain.shape[2]), plain[:, :plain.shape[1] - ahead]], dim=1)
+    likely = (plain.softmax(dim=2)[..., :8].amax(dim=2) >= LIKELY).unflatten(1, (-1, BLOCK_ROWS)).any(dim=2)
+    likely = likely.repeat_interleave(BLOCK_ROWS, dim=1)[:, streaming.delay_rows:]
+    found, plain = found[:, streaming.delay_rows:], plain[:, streaming.delay_rows:]
+    assert likely[0].any() and likely[2].any() and not likely[1].any() and not likely[0].all()
+    torch.testing.assert_close(found[~likely], plain[~likely], atol=2e-4, rtol=1e-4)
+    again = frame_logits(second.network, first.features(sounds[:, streaming.lead_samples:]))[:, :found.shape[1]]
+    torch.testing.assert_close(found[likely], again[likely], atol=2e-3, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_second_look_sees_the_start_of_a_sound_as_it_is(model: KwsForAudioClassification):
+    streaming = StreamingClassifier(always_likely(model), model.network)
+    sound = torch.from_numpy(np.random.default_rng(1).uniform(-0.1, 0.1, (1, 64 * 320)).astype(np.float32))
+    padded = torch.cat([torch.zeros(1, streaming.lead_samples), sound], dim=1)[:, :60 * 320]
+    found = by_steps(streaming, padded, BLOCK_ROWS)[:, streaming.delay_rows:]
+    expected = frame_logits(model.network, model.features(sound))[:, :found.shape[1]]
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+
+
+def always_likely(model: KwsForAudioClassification) -> KwsForAudioClassification:
+    sure = copy.deepcopy(model)
+    sure.network.head[-1].bias[0] += 100
+    return sure

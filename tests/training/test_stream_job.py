@@ -11,7 +11,7 @@ from kws.__main__ import main
 from kws.audio.folders import NEGATIVES_FOLDER
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.inference.listening import StreamModel, listen
-from kws.model.folder import ONNX_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.folder import ONNX_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.training.stream_job import recordings
 
 CONFIG = Path("configs/kws.yaml").resolve()
@@ -62,6 +62,28 @@ def test_where_nobody_talks_without_a_keyword_that_is_told(settings, exported, t
     assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_OK
     assert f"neither in streams.negatives nor in {tmp_path}/data/_negative_speech_" in capsys.readouterr().err
     assert (exported / STREAM_WEIGHTS_FILE).is_file()
+
+
+def test_a_larger_network_learns_beside_it_and_takes_the_second_look(settings, exported, tmp_path, noise):
+    config = str(CONFIG)
+    look = ["--set", f"streams.second_look={CONFIG.parent / 'arch/nano.yaml'}"]
+    sizes = []
+    for more in (look, []):  # the folder holds what the last training made
+        assert main(["train-streams", config, *settings, *more]) == EXIT_OK
+        assert (exported / SECOND_FILE).is_file() == bool(more) and not (exported / STREAM_FILE).exists()
+        assert main(["export", str(exported), "--config", config, *settings, *more]) == EXIT_OK
+        model = StreamModel(exported / STREAM_FILE)
+        assert isinstance(list(listen(model, [noise(2, 3.0)])), list)
+        sizes.append(model.state_size)
+    assert sizes[0] > sizes[1]
+
+
+def test_a_network_that_cannot_take_a_second_look_is_refused(settings, exported, capsys):
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    look = ["--set", f"streams.second_look={CONFIG.parent / 'arch/bcresnet-1.yaml'}"]
+    assert main(["train-streams", str(CONFIG), *settings, *look]) == EXIT_BAD_INPUT
+    assert "only folded-mel networks" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
 
 
 def test_no_steps_leave_the_clip_model_alone(settings, exported, capsys):

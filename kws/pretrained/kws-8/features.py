@@ -52,6 +52,12 @@ class FoldedLogMel(nn.Module):
 
     Args:
         log_mel: the front end to reproduce.
+
+    Attributes:
+        times: [T, 1] of the half window, in half samples.
+        bins: [K] of the transform that the mel filters hear.
+        circle: [2, 2 * n_fft] float64, cosines and sines of all angles there are: a product of both counts them.
+        weights: [T, 1] float64, of the window.
     """
 
     cosines: torch.Tensor
@@ -65,11 +71,15 @@ class FoldedLogMel(nn.Module):
         self.reach, self.log_offset = self.length // 2, log_mel.log_offset
         heard = torch.nonzero(filters.sum(dim=1)).flatten()
         first, last = int(heard[0]), int(heard[-1])
-        times = torch.arange(self.length - self.reach, self.length, dtype=torch.float64)[:, None] - self.length / 2
-        angles = 2 * math.pi / self.n_fft * times * torch.arange(first, last + 1)
-        weights = spectrogram.window.double()[self.length - self.reach:, None] / (1 + (times == 0))  # x(0) + x(0)
-        self.register_buffer("cosines", (weights * angles.cos()).float())
-        self.register_buffer("sines", (weights * angles.sin()).float())
+        self.times = 2 * torch.arange(self.length - self.reach, self.length)[:, None] - self.length
+        self.bins = torch.arange(first, last + 1)
+        angles = math.pi / self.n_fft * torch.arange(2 * self.n_fft, dtype=torch.float64)
+        self.circle = torch.stack([angles.cos(), angles.sin()])
+        window = spectrogram.window.double()[self.length - self.reach:, None]
+        self.weights = window / (1 + (self.times == 0))  # x(0) + x(0)
+        cosines, sines = (self.weights * self.circle[:, self.times * self.bins % (2 * self.n_fft)]).float()
+        self.register_buffer("cosines", cosines)
+        self.register_buffer("sines", sines)
         self.register_buffer("filters", filters[first:last + 1].clone())
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
