@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -14,11 +17,12 @@ import pytest
 import soundfile
 import soxr
 from kws_page import (HOP, alert, check_recording, check_shifts, check_sliders, check_takes, expected, has_lost, heard,
-                      listen, listen_until, ready, saved, served)
+                      listen, listen_until, ready, saved, served, words)
 from picture_page import Chromium, browser, find_browser
 
 from kws.inference.listening import StreamModel, listen_to
 from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.web.site import write_site
 
 pytestmark = [pytest.mark.services, pytest.mark.skipif(find_browser() is None, reason="no browser; Debian's package "
                                                        "chromium is one")]
@@ -153,18 +157,18 @@ def test_a_folder_of_another_program_is_refused(page, tmp_path):
 def test_a_model_of_ones_own_is_used(page, tmp_path, spoken):
     folder = tmp_path / "kws"
     folder.mkdir()
-    words = [f"wort{n}" for n in range(len(StreamModel(SHIPPED / STREAM_FILE).labels.keywords))]
+    own = [f"wort{n}" for n in range(len(StreamModel(SHIPPED / STREAM_FILE).labels.keywords))]
     rule = {"threshold": 0.0, "thresholds": {"wort0": 1.5}}
     changed(folder / STREAM_FILE, lambda model: [set_fact("detector", json.dumps(rule))(model), set_fact(
-        "labels", json.dumps([*words, "_unknown_", "_silence_"]))(model)])
+        "labels", json.dumps([*own, "_unknown_", "_silence_"]))(model)])
     page.choose_files("#model-folder", folder)
     page.wait_for("document.querySelector('#model-name').textContent === 'kws/stream.onnx'")
-    assert page.evaluate("[...document.querySelectorAll('#words strong')].map((word) => word.textContent)") == words
+    assert page.evaluate("[...document.querySelectorAll('#words strong')].map((word) => word.textContent)") == own
     found = [item.as_record() for item in listen_to(StreamModel(folder / STREAM_FILE), spoken)]
     assert [(item["word"], item["time_s"]) for item in heard(page, spoken)] == [
         (item["word"], pytest.approx(item["time_s"], abs=0.0011)) for item in found]
     thresholds = page.evaluate("[...document.querySelectorAll('#words output')].map((value) => value.textContent)")
-    assert thresholds == ["0.82", *["0.50"] * (len(words) - 1)]
+    assert thresholds == ["0.82", *["0.50"] * (len(own) - 1)]
 
 
 @pytest.mark.parametrize("content", [b"", b"this is text", b"RIFF\x24\x00\x00\x00WAVEfmt "],
@@ -217,15 +221,45 @@ def test_keyboard_and_screen_reader_reach_everything(page):
     assert {"microphone", "recording", "Least confidence of yes", "model-file", "model-folder"} <= set(focused)
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
-def test_a_phone_shows_all_of_it(page, width):
-    page.look(width, 700, 1, "light")
-    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    small = page.evaluate("""[...document.querySelectorAll("button, .button, input[type=range]")].filter(
-        (part) => part.getBoundingClientRect().height < 44).map((part) => part.outerHTML)""")
-    assert small == []
-    page.send("Emulation.clearDeviceMetricsOverride")
+CONTROLS = "button, .button, summary, input:not([type=file])"
+PLACES = f"""[...document.querySelectorAll("{CONTROLS}")].map((part) => {{
+  part.scrollIntoView({{ block: "center" }});
+  const {{ left, top, width, height }} = part.getBoundingClientRect();
+  const [x, y] = [left + width / 2, top + height / 2];
+  const found = document.elementFromPoint(x, y);
+  return {{ text: part.outerHTML, x, y, width, height, isFree: part === found || part.contains(found) }};
+}})"""
+
+
+@pytest.mark.parametrize("width, height", [(320, 700), (390, 780), (740, 360), (1280, 700)])
+def test_a_phone_shows_all_of_it_and_a_finger_reaches_it(page, width, height):
+    page.look(width, height, 1, "light")
+    page.send("Emulation.setTouchEmulationEnabled", enabled=True)
+    try:
+        for number in (1, 2):
+            tap(page, f"details:nth-of-type({number}) summary")
+        page.wait_for("[...document.querySelectorAll('details')].every((part) => part.open)")
+        places = page.evaluate(PLACES)
+        assert len(places) > 15 and [place["text"] for place in places if not place["isFree"]] == []
+        assert [place["text"] for place in places if place["height"] < 44 or place["width"] < 44] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        tap(page, "#words input")
+        page.wait_for("document.querySelector('#words output').textContent === '0.52'")
+    finally:
+        page.send("Emulation.setTouchEmulationEnabled", enabled=False)
+        page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def tap(page: Chromium, selector: str) -> None:
+    """Touch the middle of something."""
+    place = page.evaluate(f"""(() => {{
+        const part = document.querySelector({json.dumps(selector)});
+        part.scrollIntoView({{ block: "center", behavior: "instant" }});
+        const {{ left, top, width, height }} = part.getBoundingClientRect();
+        return {{ x: left + width / 2, y: top + height / 2 }};
+    }})()""")
+    page.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[place])
+    page.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
 
 def test_takes_of_a_word_are_recorded_heard_again_and_saved(address, tmp_path):
@@ -236,9 +270,9 @@ def test_takes_of_a_word_are_recorded_heard_again_and_saved(address, tmp_path):
         check_takes(page, tmp_path / "data", word)
 
 
-def drop(page: Chromium, path: Path) -> None:
-    """Drop a file or a folder, as with a mouse."""
-    data = {"items": [], "files": [str(path.resolve())], "dragOperationsMask": 1}
+def drop(page: Chromium, *paths: Path) -> None:
+    """Drop files or a folder, as with a mouse."""
+    data = {"items": [], "files": [str(path.resolve()) for path in paths], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         page.send("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
 
@@ -254,7 +288,42 @@ def test_files_and_folders_are_dropped(page, tmp_path, spoken):
     assert alert(page).startswith("bundle: no stream.onnx in this folder; found weights.bin.")
 
 
-def test_sound_that_did_not_come_is_counted(address):
+def test_of_several_recordings_those_that_are_none_are_named(page, tmp_path, spoken):
+    texts = [tmp_path / name for name in ("a.wav", "b.wav")]
+    for path in texts:
+        path.write_text("this is text")
+    drop(page, texts[0], spoken, texts[1])
+    page.wait_for("document.querySelector('#alert').textContent.includes('b.wav')")
+    assert alert(page).count("is no sound that this browser can decode") == 2 and alert(page).startswith("a.wav: ")
+    assert words(saved(page)) == words(expected(spoken))
+
+
+def test_who_asks_for_the_microphone_waits_for_no_recording(address, spoken, tmp_path):
+    copies = [Path(shutil.copy(spoken, tmp_path / f"{number}.wav")) for number in range(5)]
+    with browser(*MICROPHONE) as page:
+        ready(page, address)
+        drop(page, *copies)
+        listen(page)
+        listen_until(page, 3)
+        assert page.evaluate("document.querySelector('#status').textContent") == "Listening."
+        assert not {found["path"] for found in saved(page)} & {copies[-1].name}
+
+
+def test_the_written_folder_works_below_a_path_of_a_plain_host(opened, spoken, tmp_path):
+    write_site(SHIPPED, tmp_path / "kws")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            ready(opened, f"http://127.0.0.1:{server.server_port}/kws/")
+            assert words(heard(opened, spoken)) == words(expected(spoken)) and opened.complaints == []
+            assert opened.evaluate("navigator.serviceWorker.ready.then(({ scope }) => scope)").endswith("/kws/")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_sound_that_does_not_come_is_told_and_counted(address):
     """The browser's process for sound stands still for a while."""
     with browser(*MICROPHONE) as page:
         ready(page, address)
@@ -263,11 +332,14 @@ def test_sound_that_did_not_come_is_counted(address):
         sound, = (process for process in psutil.process_iter(["cmdline"]) if "audio.mojom.AudioService" in str(
             process.info["cmdline"]) and str(page.profile) in str(process.info["cmdline"]))
         sound.suspend()
-        time.sleep(1.5)
+        since = time.monotonic()
+        assert alert(page).startswith("No sound comes from the microphone")
         sound.resume()
+        seconds = time.monotonic() - since
         page.wait_for("document.querySelector('#time').textContent.includes('lost')")
+        assert page.evaluate("document.querySelector('#alert').hidden")
         lost = page.evaluate("parseFloat(document.querySelector('#time').textContent.split(', ')[1])")
-        assert 1.0 <= lost <= 3.0
+        assert 2.0 <= lost <= seconds + 2.0
 
 
 def test_a_microphone_that_is_taken_away_is_told(address):
