@@ -78,7 +78,7 @@ const answers = {
 /** Hear the microphone, unless it is heard already. @returns {Promise<boolean>} whether it is */
 async function listen() {
   if (sound?.microphone) return true;
-  const own = stop();
+  const asked = stop();
   tellError("");
   tell("Waiting for the microphone …");
   try {
@@ -90,7 +90,7 @@ async function listen() {
       },
       onPause: (isPaused) => tellError(isPaused ? "The system has stopped the microphone for now." : ""),
     });
-    if (own !== turn) {
+    if (asked !== turn) {
       microphone.close();
       return false;
     }
@@ -99,7 +99,7 @@ async function listen() {
     at("microphone").textContent = "Stop";
     return true;
   } catch (error) {
-    if (own !== turn) return false;
+    if (asked !== turn) return false;
     tell("");
     tellError(error.message);
     return false;
@@ -112,26 +112,27 @@ async function listen() {
  * @returns {Promise<boolean>} whether it is done: false if the user asked for something else meanwhile
  */
 async function hearFile(file) {
-  const own = stop();
+  const asked = stop();
+  const rate = facts.sample_rate; // another model may come meanwhile
   tell(`Decoding ${file.name} …`);
   let samples;
   try {
-    samples = await decodeFile(file, facts.sample_rate);
+    samples = await decodeFile(file, rate);
   } catch ({ message }) {
-    if (own !== turn) return false;
+    if (asked !== turn) return false;
     tell("");
     tellError(`${at("alert").textContent} ${message}`); // after those of other files
     return true;
   }
-  if (own !== turn) return false;
-  const mine = begin({ name: file.name }, facts.sample_rate);
+  if (asked !== turn) return false;
+  const own = begin({ name: file.name }, rate);
   tell(`Hearing ${file.name} …`);
-  const size = PIECE * facts.sample_rate;
+  const size = PIECE * rate;
   for (let first = 0; first < samples.length; first += size) {
-    if (!await request(mine, { do: "samples", samples: samples.slice(first, first + size) })) return false;
+    if (!await request(own, { do: "samples", samples: samples.slice(first, first + size) })) return false;
   }
-  if (!await request(mine, { do: "finish" })) return false;
-  const { seconds, words: count } = mine;
+  if (!await request(own, { do: "finish" })) return false;
+  const { seconds, words: count } = own;
   stop();
   tell(`${file.name}: ${count} ${count === 1 ? "word" : "words"} heard in ${seconds.toFixed(1)} s.`);
   return true;
@@ -171,9 +172,10 @@ function stop() {
 
 /** Use another model. @param {Blob} file @param {string} name */
 async function load(file, name) {
-  stop();
+  const asked = stop();
   tell(`Loading ${name} …`);
-  worker.postMessage({ do: "load", file: new Uint8Array(await file.arrayBuffer()), name });
+  const content = new Uint8Array(await file.arrayBuffer());
+  if (asked === turn) worker.postMessage({ do: "load", file: content, name });
 }
 
 /** Take what was dropped or chosen: a model, or recordings. @param {File[]} files @param {string} folder, or "" */
