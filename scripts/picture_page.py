@@ -31,19 +31,48 @@ PICTURES = {"page-light": (1000, 1040, 1, "light"), "page-dark": (1000, 1040, 1,
 
 
 class Page:
-    """One page of a browser, driven by the DevTools protocol.
+    """One page of a browser; its children know how browsers are driven.
 
     Args:
-        connection: to the page.
-        profile: folder of the browser's own files.
+        profile: folder of the browser's own files; what is downloaded comes into its folder "downloads".
+    """
+
+    def __init__(self, profile: Path) -> None:
+        self.profile = profile
+        self.complaints: list[str] = []  # of the browser: errors that nobody caught, rules that were broken
+
+    def open(self, address: str) -> None:
+        """Go to an address, without waiting for it."""
+        raise NotImplementedError
+
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of an expression, awaited; raises RuntimeError if it throws."""
+        raise NotImplementedError
+
+    def choose_files(self, selector: str, *paths: Path) -> None:
+        """Choose files as in the dialogue of an input."""
+        raise NotImplementedError
+
+    def wait_for(self, expression: str, seconds: float = 60.0) -> Any:
+        """Wait until an expression is true, and return its value; raises TimeoutError."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if value := self.evaluate(expression):
+                return value
+            time.sleep(0.05)
+        raise TimeoutError(f"{expression}; the page: {self.evaluate('document.body.innerText')}; {self.complaints}")
+
+
+class ConnectedPage(Page):
+    """A page that is driven by numbered messages, as the DevTools protocol and WebDriver BiDi have them.
+
+    Args:
+        connection: to the page, or to its browser.
     """
 
     def __init__(self, connection: ClientConnection, profile: Path) -> None:
-        self._connection, self._last, self.profile = connection, 0, profile
-        self.complaints: list[str] = []  # of the browser: errors that nobody caught, rules that were broken
-        self.requested: list[str] = []  # addresses
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
+        super().__init__(profile)
+        self._connection, self._last = connection, 0
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and return its result; raises RuntimeError for one that fails."""
@@ -53,9 +82,24 @@ class Page:
             message = json.loads(self._connection.recv(timeout=120))
             if message.get("id") == self._last:
                 if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']}")
+                    raise RuntimeError(f"{method}: {message}")
                 return dict(message["result"])
-            self._note(message)
+            self.note(message["method"], message["params"])
+
+    def note(self, method: str, parameters: dict[str, Any]) -> None:
+        """Take note of what the browser tells of itself."""
+        raise NotImplementedError
+
+
+class Chromium(ConnectedPage):
+    """A page of Chromium, driven by the DevTools protocol."""
+
+    def __init__(self, connection: ClientConnection, profile: Path) -> None:
+        super().__init__(connection, profile)
+        self.requested: list[str] = []  # addresses
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+        self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(profile / "downloads"))
 
     def open(self, address: str) -> None:
         """Go to an address, without waiting for it."""
@@ -69,15 +113,6 @@ class Page:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 60.0) -> Any:
-        """Wait until an expression is true, and return its value; raises TimeoutError."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if value := self.evaluate(expression):
-                return value
-            time.sleep(0.05)
-        raise TimeoutError(f"{expression}; the page: {self.evaluate('document.body.innerText')}; {self.complaints}")
-
     def choose_files(self, selector: str, *paths: Path) -> None:
         """Choose files, or a folder, as in the dialogue of an input."""
         root = self.send("DOM.getDocument")["root"]["nodeId"]
@@ -90,13 +125,13 @@ class Page:
                   mobile=width < 600)
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
-    def _note(self, message: dict[str, Any]) -> None:
-        parameters = message.get("params", {})
-        if message.get("method") == "Runtime.exceptionThrown":
+    def note(self, method: str, parameters: dict[str, Any]) -> None:
+        """Take note of addresses and complaints."""
+        if method == "Runtime.exceptionThrown":
             self.complaints.append(str(parameters["exceptionDetails"]))
-        elif message.get("method") == "Network.requestWillBeSent":
+        elif method == "Network.requestWillBeSent":
             self.requested.append(parameters["request"]["url"])
-        elif message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
 
 
@@ -106,25 +141,41 @@ def find_browser() -> Optional[str]:
 
 
 @contextmanager
-def browser(*options: str) -> Iterator[Page]:
-    """Start a browser without a window, and yield its page."""
+def browser(*options: str) -> Iterator[Chromium]:
+    """Start Chromium without a window, and yield its page."""
     program = find_browser()
     assert program is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                    "--remote-debugging-port=0", f"--user-data-dir={profile}", *options, "about:blank"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   process_group=0)
-        try:
-            assert process.stderr is not None
-            port = next(line.split("/")[2] for line in process.stderr if line.startswith("DevTools listening on ws://"))
-            with urllib.request.urlopen(f"http://{port}/json/list", timeout=60) as answer:
+        with started(command):
+            port = content(Path(profile) / "DevToolsActivePort").split()[0]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:
                 page = next(target for target in json.load(answer) if target["type"] == "page")
             with connect(page["webSocketDebuggerUrl"], max_size=None) as connection:
-                yield Page(connection, Path(profile))
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+                yield Chromium(connection, Path(profile))
+
+
+@contextmanager
+def started(command: Sequence[str], environment: Optional[dict[str, str]] = None) -> Iterator[None]:
+    """Run a program; in the end it is killed with all that it started."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               process_group=0)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def content(path: Path, seconds: float = 60.0) -> str:
+    """Wait until a program has written a file; raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if path.is_file() and (text := path.read_text()):
+            return text
+        time.sleep(0.05)
+    raise TimeoutError(f"{path} was not written; does the browser start?")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

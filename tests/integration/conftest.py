@@ -18,8 +18,10 @@ from typing import Callable, Iterator
 import boto3
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
+from kws_page import served
 from kws_service import TONES, UNKNOWN_HERTZ
 from moto.server import ThreadedMotoServer
 
@@ -192,3 +194,21 @@ def needs_torchserve() -> None:
     version = re.search(r'version "(\d+)', java.stderr) if java else None
     if not version or int(version[1]) < 17:
         pytest.skip("no Java 17")
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Where the page with the shipped model is."""
+    with served() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Words with pauses, after a silence in which a microphone may be opened: 10 s, 16 kHz."""
+    pieces = [np.zeros(12000)]
+    for name in ("five-words", "stop", "yes", "left"):
+        pieces += [soundfile.read(ROOT / f"docs/samples/{name}.flac")[0], np.zeros(4800)]
+    path = tmp_path_factory.mktemp("spoken") / "words.wav"
+    soundfile.write(path, np.concatenate([*pieces, np.zeros(8000)]), 16000)
+    return path

@@ -5,11 +5,9 @@ import glob
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,67 +15,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sound_server import SECONDS, SoundServer, sound_server, wait_for
 
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED
 
 pytestmark = pytest.mark.services
 
 ROOT = Path(__file__).resolve().parents[2]
-ALSA = """\
-</usr/share/alsa/alsa.conf>
-pcm.room { type pulse device "room.monitor" hint { show on description "Room" } }
-pcm.!default { type pulse }
-ctl.!default { type pulse }
-"""
 WORDS = ["go", "left", "up"]  # what is found in the recording
-SECONDS = 20  # for anything to happen
-
-
-class SoundServer:
-    """PulseAudio without hardware, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "asoundrc").write_text(ALSA)
-        address = f"unix:{folder}/native"
-        self.environment = {**os.environ, "PULSE_SERVER": address, "PULSE_RUNTIME_PATH": str(folder),
-                            "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder), "OMP_NUM_THREADS": "1",
-                            "ALSA_CONFIG_PATH": str(folder / "asoundrc"), "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen(
-            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--system=false", "--use-pid-file=no", "-L",
-             f"module-native-protocol-unix socket={folder}/native auth-anonymous=1"],
-            env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def control(self, *command: str, check: bool = True) -> str:
-        """Run pactl."""
-        done = subprocess.run(["pactl", *command], env=self.environment, timeout=SECONDS, text=True,
-                              capture_output=True)
-        assert not check or done.returncode == 0, done.stderr
-        return done.stdout
-
-    def plug_in(self) -> None:
-        """Add the device: what is played to it is what it records."""
-        self.control("load-module", "module-null-sink", "sink_name=room", "rate=48000")
-
-    def play(self, path: Path) -> None:
-        """Play a recording to its end."""
-        subprocess.run(["paplay", "--device=room", str(path)], env=self.environment, check=True, timeout=60)
 
 
 @pytest.fixture
 def server():
-    if not shutil.which("pulseaudio") or not shutil.which("pactl") or not glob.glob("/usr/lib/*/libportaudio.so.2") or \
-            not glob.glob("/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so"):
-        pytest.skip("no sound server; Debian's packages pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins")
     pytest.importorskip("sounddevice")
-    folder = Path(tempfile.mkdtemp(prefix="kws-sound-"))  # short: the path of a socket has at most 107 bytes
-    server = SoundServer(folder)
-    wait_for(lambda: "Server Name" in server.control("info", check=False), "the sound server")
-    server.plug_in()
-    yield server
-    server.process.terminate()
-    server.process.wait(SECONDS)
-    shutil.rmtree(folder)
+    if not glob.glob("/usr/lib/*/libportaudio.so.2") or \
+            not glob.glob("/usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so"):
+        pytest.skip("PortAudio reaches no sound server; Debian's packages libportaudio2 libasound2-plugins")
+    with sound_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +42,6 @@ def recording(tmp_path_factory):
     path = tmp_path_factory.mktemp("sound") / "words.wav"
     soundfile.write(path, np.stack([samples, samples], axis=1), rate)
     return path
-
-
-def wait_for(condition, what):
-    limit = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < limit, f"waited in vain for {what}"
-        time.sleep(0.1)
 
 
 def only_error(told: str) -> str:

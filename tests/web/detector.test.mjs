@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { confidenceOf, Detector, ruleFrom, scoreOf } from "../../kws/web/page/detector.js";
 import { Listener } from "../../kws/web/page/listener.js";
+import { golden, Mean } from "./mean.mjs";
 
-const golden = JSON.parse(readFileSync(new URL("golden.json", import.meta.url)));
 const { labels, frame_seconds, first_seconds } = golden;
 const detectorOf = (rule) => new Detector(labels, frame_seconds, first_seconds, ruleFrom(rule));
 
@@ -59,21 +58,6 @@ test("confidences and log-odds are each other's inverse", () => {
   }
   assert.ok(Number.isFinite(scoreOf(0)) && Number.isFinite(scoreOf(1)));
 });
-
-/** The network of test_golden_vectors.py. */
-class Mean {
-  facts = { labels, sample_rate: 16000, step_samples: 320, lead_samples: 240, delay_rows: 30, state_size: 1 };
-
-  async step(samples, state) {
-    const rows = samples.length / 320;
-    const logits = Float32Array.from({ length: rows * 5 }, (_, index) => {
-      const step = samples.subarray(Math.floor(index / 5) * 320, (Math.floor(index / 5) + 1) * 320);
-      const mean = step.reduce((sum, value) => sum + value, 0) / 320;
-      return [40 * mean, 8 * Math.max(...step), -20 * mean, 4, (state[0] + Math.floor(index / 5)) % 3][index % 5];
-    });
-    return { logits, state: Float32Array.of(state[0] + rows) };
-  }
-}
 
 test("a listener hears pieces of any size as Python's does", async () => {
   const listener = new Listener(new Mean(), ruleFrom(golden.listener.rule));

@@ -104,6 +104,12 @@ test("columns show a tone in its band, silence nowhere", () => {
   assert.ok(new MelColumns(RATE, 320).feed(new Float32Array(RATE)).every((value) => value === 0));
 });
 
+test("steps longer than a column's window have a column each", () => {
+  const columns = new MelColumns(44100, 882);
+  const pieces = Array.from({ length: 100 }, () => columns.feed(tone(1000, 44100, 0.01)));
+  assert.equal(pieces.reduce((count, piece) => count + piece.length, 0), 50 * BANDS);
+});
+
 /** Two seconds with noise, and a tone from one time to another. */
 function spoken(from, to, level = 0.3, noise = 0.001) {
   let seed = 1;

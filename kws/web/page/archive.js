@@ -1,5 +1,14 @@
 /** Files that the page gives away: sound as WAV, many files as one ZIP. */
 
+/** Give the user a file. @param {string} name @param {BlobPart} content @param {string} type */
+export function save(name, content, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 /**
  * @param {Float32Array} samples [T] in -1..1, mono
  * @param {number} rate in Hz

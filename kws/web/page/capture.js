@@ -1,5 +1,6 @@
 /** Runs where the browser makes sound: passes the microphone's samples on to the worker, in pieces of 20 ms or so. */
 const PIECE = 1024; // samples, eight of the browser's blocks
+const SILENCE = new Float32Array(128); // a block while no microphone is connected
 
 class Capture extends AudioWorkletProcessor {
   constructor(options) {
@@ -9,11 +10,9 @@ class Capture extends AudioWorkletProcessor {
     this.port.onmessage = ({ data }) => { this.worker = data; };
   }
 
-  process([channels]) {
+  process([[block = SILENCE]]) {
     if (!this.worker) return true;
-    const block = channels[0] ?? new Float32Array(128); // nothing is connected while a microphone is away
-    for (const channel of channels.slice(1)) channel.forEach((sample, n) => { block[n] += sample; });
-    block.forEach((sample, n) => { this.piece[this.filled + n] = sample / Math.max(channels.length, 1); });
+    this.piece.set(block, this.filled);
     this.filled += block.length;
     if (this.filled === PIECE) {
       this.worker.postMessage({ samples: this.piece, at: Date.now() / 1000 }, [this.piece.buffer]);

@@ -19,7 +19,6 @@ export class Heard {
     const [start_s, end_s, time_s] = [found.start_s, found.end_s, found.time_s].map(milliseconds);
     this.records.push({ path, word: found.word, start_s, end_s, time_s, confidence: found.confidence });
     const item = document.createElement("li");
-    item.value = this.records.length;
     for (const text of [`${time_s.toFixed(2)} s`, found.word, `${(100 * found.confidence).toFixed(1)} %`]) {
       item.append(Object.assign(document.createElement("span"), { textContent: text }), " ");
     }
@@ -34,12 +33,3 @@ export class Heard {
 }
 
 const milliseconds = (seconds) => Math.round(seconds * 1000) / 1000;
-
-/** Give the user a file. @param {string} name @param {BlobPart} content @param {string} type */
-export function save(name, content, type) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}

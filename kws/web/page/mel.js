@@ -12,7 +12,8 @@ export class MelColumns {
   /** @param {number} rate in Hz @param {number} hop in samples */
   constructor(rate, hop) {
     this.hop = hop;
-    this.pending = new Float32Array(WINDOW - hop);
+    this.size = Math.max(WINDOW, hop); // of what a column stands for
+    this.pending = new Float32Array(this.size - hop);
     this.window = Float32Array.from(COSINES, (cosine) => 0.5 - 0.5 * cosine);
     this.edges = bandEdges(rate);
   }
@@ -20,7 +21,7 @@ export class MelColumns {
   /** @param {Float32Array} samples [T] @returns {Uint8Array} [n * BANDS], low bands first; 0 is silence, 255 loud */
   feed(samples) {
     const pending = joined(this.pending, samples);
-    const count = Math.max(Math.floor((pending.length - WINDOW) / this.hop) + 1, 0);
+    const count = Math.max(Math.floor((pending.length - this.size) / this.hop) + 1, 0);
     const columns = new Uint8Array(count * BANDS);
     for (let column = 0; column < count; column++) {
       const real = this.window.map((weight, n) => weight * pending[column * this.hop + n]);

@@ -31,12 +31,12 @@ export class StreamModel {
         + "stream.onnx that `kws export` wrote");
     }
     const model = new StreamModel(session, facts);
-    await model.try(name);
+    await model.check(name);
     return model;
   }
 
   /** Run it once: shapes show in no other way. */
-  async try(name) {
+  async check(name) {
     const { step_samples, state_size, labels } = this.facts;
     const { logits, state } = await this.step(new Float32Array(step_samples), new Float32Array(state_size))
       .catch((error) => {

@@ -2,8 +2,9 @@
 const CACHE = "kws";
 const FILES = ["./", "style.css", "icon.svg", "archive.js", "capture.js", "detector.js", "dropped.js", "heard.js",
   "hearing.js", "listener.js", "loss.js", "mel.js", "metadata.js", "model.js", "page.js", "resampler.js", "sound.js",
-  "spectrogram.js", "take.js", "takes.js", "words.js", "model/stream.onnx", "onnxruntime/ort.wasm.min.mjs",
-  "onnxruntime/ort-wasm-simd-threaded.mjs", "onnxruntime/ort-wasm-simd-threaded.wasm"];
+  "source.js", "spectrogram.js", "take.js", "takes.js", "words.js", "model/stream.onnx",
+  "onnxruntime/ort.wasm.min.mjs", "onnxruntime/ort-wasm-simd-threaded.mjs",
+  "onnxruntime/ort-wasm-simd-threaded.wasm"];
 
 addEventListener("install", (event) => event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES))));
 

@@ -1,6 +1,7 @@
 /** The page: joins what the user does, the worker that hears, and what is shown. */
+import { save } from "./archive.js";
 import { droppedFiles, modelFile } from "./dropped.js";
-import { Heard, save } from "./heard.js";
+import { Heard } from "./heard.js";
 import { decodeFile, openMicrophone } from "./sound.js";
 import { Spectrogram } from "./spectrogram.js";
 import { Takes } from "./takes.js";
@@ -23,7 +24,7 @@ const takes = new Takes(at("takes"), listen);
  *   onDone: (goOn: boolean) => void} | null}
  */
 let sound = null;
-let sounds = 0; // so far
+let turn = 0; // of what the user asked for last; what an earlier turn brings late is thrown away
 
 worker.onmessage = ({ data }) => {
   if (!data.of || data.of === sound?.id) answers[data.is](data); // else of a sound that was ended meanwhile
@@ -64,8 +65,12 @@ const answers = {
     takes.lose();
     tellTime();
   },
+  stalled({ isStalled }) {
+    tellError(isStalled ? "No sound comes from the microphone; it may be unplugged, or taken by another program." : "");
+  },
   failed({ message }) {
     stop();
+    tell("");
     tellError(`The model failed: ${message}.`);
   },
 };
@@ -73,7 +78,7 @@ const answers = {
 /** Hear the microphone, unless it is heard already. @returns {Promise<boolean>} whether it is */
 async function listen() {
   if (sound?.microphone) return true;
-  stop();
+  const asked = stop();
   tellError("");
   tell("Waiting for the microphone …");
   try {
@@ -85,36 +90,52 @@ async function listen() {
       },
       onPause: (isPaused) => tellError(isPaused ? "The system has stopped the microphone for now." : ""),
     });
+    if (asked !== turn) {
+      microphone.close();
+      return false;
+    }
     begin({ name: microphone.name, microphone }, microphone.rate, microphone.port);
+    tell("Listening.");
     at("microphone").textContent = "Stop";
     return true;
   } catch (error) {
+    if (asked !== turn) return false;
     tell("");
     tellError(error.message);
     return false;
   }
 }
 
-/** Hear a recording, faster than real time. @param {File} file */
+/**
+ * Hear a recording, faster than real time.
+ * @param {File} file
+ * @returns {Promise<boolean>} whether it is done: false if the user asked for something else meanwhile
+ */
 async function hearFile(file) {
-  stop();
-  tellError("");
+  const asked = stop();
+  const rate = facts.sample_rate; // another model may come meanwhile
   tell(`Decoding ${file.name} …`);
+  let samples;
   try {
-    const samples = await decodeFile(file, facts.sample_rate);
-    const own = begin({ name: file.name }, facts.sample_rate);
-    const size = PIECE * facts.sample_rate;
-    for (let first = 0; first < samples.length; first += size) {
-      if (!await request(own, { do: "samples", samples: samples.slice(first, first + size) })) return;
-    }
-    if (!await request(own, { do: "finish" })) return;
-    const { seconds, words: count } = own;
-    stop();
-    tell(`${file.name}: ${count} ${count === 1 ? "word" : "words"} heard in ${seconds.toFixed(1)} s.`);
-  } catch (error) {
+    samples = await decodeFile(file, rate);
+  } catch ({ message }) {
+    if (asked !== turn) return false;
     tell("");
-    tellError(error.message);
+    tellError(`${at("alert").textContent} ${message}`); // after those of other files
+    return true;
   }
+  if (asked !== turn) return false;
+  const own = begin({ name: file.name }, rate);
+  tell(`Hearing ${file.name} …`);
+  const size = PIECE * rate;
+  for (let first = 0; first < samples.length; first += size) {
+    if (!await request(own, { do: "samples", samples: samples.slice(first, first + size) })) return false;
+  }
+  if (!await request(own, { do: "finish" })) return false;
+  const { seconds, words: count } = own;
+  stop();
+  tell(`${file.name}: ${count} ${count === 1 ? "word" : "words"} heard in ${seconds.toFixed(1)} s.`);
+  return true;
 }
 
 /** Have the worker do something for a sound; false if that was ended meanwhile. @returns {Promise<boolean>} */
@@ -127,17 +148,16 @@ function request(own, message) {
 }
 
 function begin(next, rate, port) {
-  stop();
-  sound = { id: ++sounds, lost: 0, seconds: 0, words: 0, onDone: () => {}, ...next };
+  sound = { id: turn, lost: 0, seconds: 0, words: 0, onDone: () => {}, ...next };
   spectrogram.clear();
   worker.postMessage({ do: "start", id: sound.id, rate, microphone: port }, port ? [port] : []);
-  tell(port ? "Listening." : `Hearing ${sound.name} …`);
   return sound;
 }
 
-/** End what is heard. */
+/** End what is heard, or will be. @returns {number} the turn that begins */
 function stop() {
-  if (!sound) return;
+  turn += 1;
+  if (!sound) return turn;
   const ended = sound;
   sound = null;
   worker.postMessage({ do: "stop" });
@@ -147,22 +167,24 @@ function stop() {
   at("time").textContent = "";
   words.show(words.keywords.map(() => 0));
   at("microphone").textContent = "Listen to the microphone";
+  return turn;
 }
 
 /** Use another model. @param {Blob} file @param {string} name */
 async function load(file, name) {
-  stop();
-  tellError("");
+  const asked = stop();
   tell(`Loading ${name} …`);
-  worker.postMessage({ do: "load", file: new Uint8Array(await file.arrayBuffer()), name });
+  const content = new Uint8Array(await file.arrayBuffer());
+  if (asked === turn) worker.postMessage({ do: "load", file: content, name });
 }
 
 /** Take what was dropped or chosen: a model, or recordings. @param {File[]} files @param {string} folder, or "" */
 async function receive(files, folder) {
+  tellError("");
   const model = modelFile(files, folder);
   if (model) return load(model, folder ? `${folder}/${model.name}` : model.name);
   if (!facts) throw new Error("There is no model yet; expected a stream.onnx first.");
-  for (const file of files) await hearFile(file);
+  for (const file of files) if (!await hearFile(file)) return;
 }
 
 /** Say what the page does, to screen readers too. */
@@ -178,7 +200,7 @@ function tellTime() {
 
 /** Show what went wrong; "" takes it away. @param {string} text */
 function tellError(text) {
-  at("alert").textContent = text;
+  at("alert").textContent = text.trim();
   at("alert").hidden = !text;
 }
 
@@ -235,5 +257,8 @@ async function loadOwn() {
   await load(await answer.blob(), "stream.onnx");
 }
 
-loadOwn().catch((error) => tellError(error.message));
+loadOwn().catch((error) => {
+  tell("There is no model.");
+  tellError(error.message);
+});
 navigator.serviceWorker?.register("offline.js").catch(() => {}); // a private window may refuse; it works online

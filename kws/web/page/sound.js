@@ -1,9 +1,11 @@
 /** Where sound comes from: a microphone, or a file that the browser can decode. Errors have messages for the user. */
 
 const MOST_BYTES = 256 * 2 ** 20;
+const ABSENT = "There is no microphone. Connect one and try again, or choose a recording.";
 const REFUSALS = {
   NotAllowedError: "The microphone was refused. Allow it in the browser's settings, or choose a recording.",
-  NotFoundError: "There is no microphone. Connect one and try again, or choose a recording.",
+  NotFoundError: ABSENT,
+  OverconstrainedError: ABSENT, // of WebKit; nothing that is asked for below is a must
   NotReadableError: "The microphone cannot be opened: another program may hold it. Close that and try again.",
 };
 
@@ -21,23 +23,31 @@ export async function openMicrophone({ onEnd, onPause }) {
   }
   const stream = await askForMicrophone();
   const [track] = stream.getAudioTracks();
-  const context = new AudioContext(); // at the microphone's own rate
-  const wakeUp = () => document.hidden || (context.resume(), keepAwake());
+  const context = new AudioContext(); // at the rate of the computer's sound
+  const tellPause = () => onPause(context.state !== "running" || track.muted);
+  const wakeUp = () => {
+    if (document.hidden) return;
+    context.resume();
+    keepAwake();
+  };
+  let lock;
+  const keepAwake = async () => {
+    lock = await navigator.wakeLock?.request("screen").catch(() => undefined);
+    if (track.readyState === "ended") lock?.release(); // it was closed meanwhile
+  };
   const close = () => {
-    track.onended = context.onstatechange = null;
+    track.onended = track.onmute = track.onunmute = context.onstatechange = null;
     document.removeEventListener("visibilitychange", wakeUp);
     track.stop();
     context.close();
     lock?.release();
   };
-  let lock;
-  const keepAwake = async () => { lock = await navigator.wakeLock?.request("screen").catch(() => undefined); };
   try {
     const port = await capture(context, stream);
     await context.resume();
     keepAwake();
     track.onended = onEnd;
-    context.onstatechange = () => onPause(context.state !== "running");
+    track.onmute = track.onunmute = context.onstatechange = tellPause;
     document.addEventListener("visibilitychange", wakeUp);
     return { name: track.label || "microphone", rate: context.sampleRate, port, close };
   } catch (error) {
@@ -50,7 +60,7 @@ export async function openMicrophone({ onEnd, onPause }) {
 async function capture(context, stream) {
   await context.audioWorklet.addModule(new URL("./capture.js", import.meta.url).href);
   const { port1, port2 } = new MessageChannel();
-  const node = new AudioWorkletNode(context, "capture");
+  const node = new AudioWorkletNode(context, "capture", { channelCount: 1, channelCountMode: "explicit" });
   node.port.postMessage(port1, [port1]);
   context.createMediaStreamSource(stream).connect(node);
   node.connect(context.destination); // it is silent; but what leads nowhere is not run everywhere

@@ -1,6 +1,5 @@
 /** Takes of a word, recorded from what the page hears: prompt, level check, hear again, delete, save. */
-import { wave, zip } from "./archive.js";
-import { save } from "./heard.js";
+import { save, wave, zip } from "./archive.js";
 import { joined } from "./listener.js";
 import { cutTake } from "./take.js";
 
@@ -18,10 +17,11 @@ export class Takes {
       .map((part) => panel.querySelector(part));
     Object.assign(this, { form, list, prompt, now, record, all, listen });
     this.takes = [];
+    this.run = null; // which recording of takes goes on
     this.numbers = {}; // of the next take, by word and speaker: none is given twice
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.isRecording) this.stop();
+      if (this.run) this.stop();
       else this.recordTakes();
     });
     all.addEventListener("click", () => this.save());
@@ -46,8 +46,7 @@ export class Takes {
   }
 
   stop() {
-    this.isRecording = false;
-    this.finish(null);
+    if (this.run) this.end("Stopped.");
   }
 
   async recordTakes() {
@@ -55,20 +54,25 @@ export class Takes {
     const speaker = this.form.speaker.value;
     const kept = () => this.takes.filter((take) => take.word === word && take.speaker === speaker).length;
     if (!await this.listen()) return;
-    this.isRecording = true;
+    const run = this.run = {};
     this.record.textContent = "Stop recording";
-    for (let note = ""; this.isRecording && kept() < COUNT;) {
+    for (let note = ""; kept() < COUNT;) {
       this.prompt.textContent = `${note}Say “${word}”, ${kept() + 1} of ${COUNT}.`;
       await new Promise((resolve) => { setTimeout(resolve, PROMPT); });
-      const sound = this.isRecording && await this.collect();
-      if (!sound) break;
+      const sound = this.run === run && await this.collect();
+      if (!sound) return; // it was stopped, and may have been started again
       const { samples, level, fault } = cutTake(sound, this.rate);
       note = fault ? `${fault} ` : "";
-      if (!fault) this.add({ word, speaker, samples, level });
+      if (!fault) this.add({ word, speaker, samples, level, rate: this.rate });
     }
-    this.prompt.textContent = kept() < COUNT ? "Stopped." : `${COUNT} takes of “${word}” are recorded.`;
+    this.end(`${COUNT} takes of “${word}” are recorded.`);
+  }
+
+  end(text) {
+    this.run = null;
+    this.finish(null);
+    this.prompt.textContent = text;
     this.record.textContent = "Record ten takes";
-    this.isRecording = false;
   }
 
   /** @returns {Promise<Float32Array | null>} the next seconds that are heard; null if the listening ends */
@@ -92,7 +96,7 @@ export class Takes {
     const item = document.createElement("li");
     const text = document.createElement("span");
     text.textContent = `${take.name}, ${Math.round(take.level)} dB`;
-    const play = button("Hear", take.name, () => hearAgain(take.samples, this.rate));
+    const play = button("Hear", take.name, () => hearAgain(take));
     const remove = button("Delete", take.name, () => {
       this.takes.splice(this.takes.indexOf(take), 1);
       item.remove();
@@ -105,7 +109,7 @@ export class Takes {
   }
 
   save() {
-    const files = this.takes.map(({ name, samples }) => ({ name, content: wave(samples, this.rate) }));
+    const files = this.takes.map(({ name, samples, rate }) => ({ name, content: wave(samples, rate) }));
     save("takes.zip", zip(files, new Date()), "application/zip");
   }
 }
@@ -117,8 +121,8 @@ function button(text, name, onClick) {
   return made;
 }
 
-/** @param {Float32Array} samples @param {number} rate in Hz */
-function hearAgain(samples, rate) {
+/** @param {{samples: Float32Array, rate: number}} take */
+function hearAgain({ samples, rate }) {
   const context = new AudioContext();
   const buffer = new AudioBuffer({ length: samples.length, sampleRate: rate });
   buffer.copyToChannel(samples, 0);

@@ -37,10 +37,10 @@ export class Words {
 
   /** @param {string} word that was heard */
   light(word) {
-    const { item } = this.cards[this.keywords.indexOf(word)];
-    item.classList.add("lit");
-    clearTimeout(item.timer);
-    item.timer = setTimeout(() => item.classList.remove("lit"), LIT);
+    const card = this.cards[this.keywords.indexOf(word)];
+    card.item.classList.add("lit");
+    clearTimeout(card.timer);
+    card.timer = setTimeout(() => card.item.classList.remove("lit"), LIT);
   }
 
   card(word) {

@@ -1,0 +1,187 @@
+"""What a user does with the page, in any browser, and what then has to be seen."""
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import wave
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+import soundfile
+from picture_page import Page
+
+from kws.data.layout import scan
+from kws.inference.listening import StreamModel, listen_to
+from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.model.labels import LabelSet
+
+HOP = 0.02  # seconds between two answers of the model
+READY = "document.querySelector('#recording')?.disabled === false"
+
+
+@contextmanager
+def served(*options: str) -> Iterator[str]:
+    """Where `kws demo` offers the page."""
+    if shutil.which("npm") is None:
+        pytest.skip("no npm; Debian's package npm is one")
+    process = subprocess.Popen([sys.executable, "-m", "kws", "demo", "--port", "0", "--model", str(SHIPPED),
+                                *options], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        errors = process.communicate()[1]
+        assert "is there a network?" in errors, errors
+        pytest.skip(errors)
+    try:
+        yield line.split()[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def ready(page: Page, address: str) -> Page:
+    """The page, as if just opened; what the browser complained of before is forgotten."""
+    page.open("about:blank")
+    page.open(address)
+    page.wait_for(READY)
+    page.complaints.clear()
+    return page
+
+
+def expected(path: Path) -> list[dict[str, Any]]:
+    """What `kws listen` hears."""
+    return [found.as_record() for found in listen_to(StreamModel(SHIPPED / STREAM_FILE), path)]
+
+
+def words(detections: list[dict[str, Any]]) -> list[str]:
+    """The words of detections."""
+    return [found["word"] for found in detections]
+
+
+def heard(page: Page, recording: Path) -> list[dict[str, Any]]:
+    """What the page hears in a recording."""
+    page.evaluate("document.querySelector('#clear').click(), document.querySelector('#status').textContent = ''")
+    page.choose_files("#recording", recording)
+    page.wait_for(f"document.querySelector('#status').textContent.startsWith({json.dumps(recording.name)}) && "
+                  "document.querySelector('#status').textContent.includes(' heard in ')")
+    return saved(page)
+
+
+def listen(page: Page) -> None:
+    """Let the page hear the microphone, from an empty list on; return once it does."""
+    page.evaluate("document.querySelector('#clear').click(), document.querySelector('#microphone').click()")
+    page.wait_for("document.querySelector('#time').textContent")
+
+
+def listen_until(page: Page, seconds: float) -> None:
+    """Wait until the page has heard so much."""
+    page.wait_for(f"parseInt(document.querySelector('#time').textContent) >= {seconds}")
+
+
+def seconds_heard(page: Page) -> int:
+    """How much of a sound the page has heard."""
+    return int(page.evaluate("parseInt(document.querySelector('#time').textContent)"))
+
+
+def has_lost(page: Page) -> bool:
+    """Whether the page says that sound did not come."""
+    return "lost" in page.evaluate("document.querySelector('#time').textContent")
+
+
+def saved(page: Page) -> list[dict[str, Any]]:
+    """The list that the page offers as a file; [] where it offers none."""
+    if page.evaluate("document.querySelector('#save').disabled"):
+        return []
+    return [json.loads(line) for line in download(page, "save", "heard.jsonl").read_text("utf-8").splitlines()]
+
+
+def download(page: Page, button: str, name: str) -> Path:
+    """Press a button, and return the file that comes, whole."""
+    folder = page.profile / "downloads"
+    for old in folder.glob("*"):
+        old.unlink()
+    page.evaluate(f"document.querySelector('#{button}').click()")
+    end = time.monotonic() + 30
+    while not ([path.name for path in folder.glob("*")] == [name] and (folder / name).stat().st_size):
+        assert time.monotonic() < end, f"{name}: not downloaded; there: {list(folder.glob('*'))}"
+        time.sleep(0.05)
+    return folder / name
+
+
+def alert(page: Page) -> str:
+    """What the page says is wrong, once it does."""
+    return str(page.wait_for("document.querySelector('#alert').textContent"))
+
+
+def check_recording(page: Page, path: Path) -> None:
+    """The page has to hear in a recording what `kws listen` hears, and to show it."""
+    found, wanted = heard(page, path), expected(path)
+    assert words(found) == words(wanted) and len(wanted) >= 4
+    exact = soundfile.info(path).samplerate == 16000  # else the browser resamples, and Python in another way
+    for mine, theirs in zip(found, wanted):
+        assert mine.pop("path") == path.name and mine.keys() == theirs.keys()
+        for key in ("start_s", "end_s", "time_s"):
+            assert mine[key] == pytest.approx(theirs[key], abs=0.0011 if exact else HOP + 0.001)
+        assert mine["confidence"] == pytest.approx(theirs["confidence"], abs=1e-4 if exact else 0.05)
+    shown = page.evaluate("[...document.querySelectorAll('#heard li')].map((item) => item.innerText).reverse()")
+    assert len(shown) == len(found) and all(item["word"] in line for item, line in zip(found, shown))
+    assert page.complaints == []
+
+
+def check_shifts(found: list[dict[str, Any]], wanted: list[dict[str, Any]], most: float) -> None:
+    """What a microphone gave has to be what `kws listen` hears in the file, but for when it was switched on."""
+    assert words(found) == words(wanted)
+    shifts = np.array([mine["time_s"] - theirs["time_s"] for mine, theirs in zip(found, wanted)])
+    start = (shifts.max() + shifts.min()) / 2  # of the page's sound, in the file's
+    print(f"the page begins {-start:.2f} s after the file; {shifts - start}")
+    assert np.abs(shifts - start).max() <= most
+
+
+def check_sliders(page: Page, recording: Path) -> None:
+    """A slider moved has to count, and its threshold to be taken back."""
+    before = words(heard(page, recording))
+    page.evaluate("""(() => {
+        const slider = document.querySelector('[aria-label="Least confidence of left"]');
+        slider.value = 0.99;
+        slider.dispatchEvent(new Event("input"));
+    })()""")
+    assert words(heard(page, recording)) == [word for word in before if word != "left"] != before
+    page.evaluate("document.querySelector('#thresholds-reset').click()")
+    assert words(heard(page, recording)) == before
+
+
+def check_takes(page: Page, folder: Path, word: np.ndarray) -> None:
+    """Takes have to be recorded, heard again, deleted and saved, while a word is said to the page again and again.
+
+    Args:
+        folder: for the archive's content.
+        word: [T] the word, at 16 kHz.
+    """
+    page.evaluate("document.querySelector('#takes').open = true, document.querySelector('[name=word]').value = 'öl'")
+    page.evaluate("document.querySelector('#takes-record').click()")
+    page.wait_for("document.querySelectorAll('#takes li').length >= 4")
+    page.evaluate("document.querySelector('#takes-record').click()")
+    page.evaluate("document.querySelector('[aria-label=\"Hear öl/me_nohash_0.wav\"]').click()")
+    page.evaluate("document.querySelector('[aria-label=\"Delete öl/me_nohash_1.wav\"]').click()")
+    with zipfile.ZipFile(download(page, "takes-save", "takes.zip")) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        archive.extractall(folder)
+    assert page.complaints == []
+    assert names[:2] == ["öl/me_nohash_0.wav", "öl/me_nohash_2.wav"]
+    layout = scan(folder, LabelSet.from_keywords(["öl"]))
+    assert layout.clips["path"].tolist() == names and set(layout.clips["speaker"]) == {"me"} and not layout.passed_over
+    for name in names:
+        with wave.open(str(folder / name)) as take:
+            assert (take.getframerate(), take.getnchannels(), take.getsampwidth()) == (16000, 1, 2)
+            assert take.getnframes() == 16000
+        samples = soundfile.read(folder / name)[0]
+        assert np.corrcoef(np.abs(np.fft.rfft(samples)), np.abs(np.fft.rfft(word, 16000)))[0, 1] > 0.5, name
