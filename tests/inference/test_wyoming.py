@@ -146,14 +146,24 @@ def test_a_connection_hears_one_sound_after_another(server: Server, model: Strea
     assert words_of(events) == [found[0], *found, *found]
 
 
-def test_times_are_those_of_the_client(server: Server, model: StreamModel):
+@pytest.mark.parametrize("chunk, later", [(50, [0, 1_000, 1_000]), (51, [0, 0, 1_000])])
+def test_times_are_those_of_the_client(server: Server, model: StreamModel, chunk: int, later: list[int]):
+    """A second is missing before a chunk; the second word ends within chunk 50, and is known within chunk 51."""
     events = whole(sound_of(FIVE_WORDS))
     for number, event in enumerate(events[1:-1]):
-        event.data["timestamp"] = 5_000 + 64 * number + 1_000 * (number >= 50)  # a second is missing at 3.2 s
+        event.data["timestamp"] = 5_000 + 64 * number + 1_000 * (number >= chunk)
     found = expected(model, FIVE_WORDS)
-    assert [time for _, time in found] == pytest.approx([925, 3245, 4045], abs=30)
-    assert [time for _, time in words_of(ask(server, *events))] == [
-        time + 5_000 + 1_000 * (time > 3_000) for _, time in found]
+    assert [time for _, time in found] == pytest.approx([925, 3245, 4045], abs=15)
+    assert words_of(ask(server, *events)) == [(word, time + 5_000 + more) for (word, time), more in zip(found, later)]
+
+
+def test_a_clock_may_run_at_a_speed_of_its_own(server: Server, model: StreamModel):
+    """As that of Home Assistant 2024.3 does, which sends 10 ms at a time and counts 5."""
+    events = [AudioStart(RATE, 2, 1).event(), *chunks_of(sound_of(FIVE_WORDS), size=160), AudioStop().event()]
+    for number, event in enumerate(events[1:-1]):
+        event.data["timestamp"] = 5 * number
+    assert [time for _, time in words_of(ask(server, *events))] == pytest.approx(
+        [time / 2 for _, time in expected(model, FIVE_WORDS)], abs=5)
 
 
 def packed(sound: np.ndarray, width: int) -> tuple[bytes, np.ndarray]:

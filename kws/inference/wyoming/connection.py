@@ -17,6 +17,7 @@ from wyoming.wake import Detection as Detected, NotDetected
 from kws.errors import AudioError, DataError, KwsError
 from kws.inference.decision import Detection
 from kws.inference.listening import Listener
+from kws.inference.wyoming.clock import Clock
 from kws.inference.wyoming.events import read_event
 from kws.inference.wyoming.service import Service
 from kws.inference.wyoming.sound import ChunkedSound, format_of
@@ -46,7 +47,7 @@ class Connection(AsyncEventHandler):
         self._names: frozenset[str] = frozenset()  # to detect; none: all
         self._listener: Optional[Listener] = None
         self._sound = ChunkedSound(service.model.sample_rate)
-        self._offset_ms, self._is_detected = 0.0, False
+        self._clock, self._is_detected = Clock(), False
         self._answers = {"describe": self._describe, "detect": self._detect, "audio-start": self._start,
                          "audio-chunk": self._hear, "audio-stop": self._stop, "ping": self._ping}
 
@@ -94,15 +95,15 @@ class Connection(AsyncEventHandler):
         format_of(event.data)
         self._listener = self._service.listener()
         self._sound = ChunkedSound(self._service.model.sample_rate)
-        self._offset_ms, self._is_detected = _milliseconds(event) or 0.0, False
+        self._clock, self._is_detected = Clock(_milliseconds(event) or 0.0), False
 
     async def _hear(self, event: Event) -> None:
         if self._listener is None:
             raise AudioError("audio-chunk before audio-start; expected audio-start first, also after audio-stop",
                              "no_audio_start")
         form, time = format_of(event.data), _milliseconds(event)
-        if time is not None:  # the client's clock counts, also where sound is missing
-            self._offset_ms = time - 1000 * self._sound.seconds
+        if time is not None:
+            self._clock.mark(self._sound.seconds, time)
         for samples in self._sound.pieces(form, event.payload or b""):
             await self._feed(self._listener, samples)
 
@@ -121,7 +122,7 @@ class Connection(AsyncEventHandler):
 
     async def _tell(self, detection: Detection) -> None:
         self._is_detected = True
-        time = round(self._offset_ms + 1000 * detection.time_seconds)
+        time = round(self._clock.time_of(detection.time_seconds))
         logger.info("%s: %s, %.1f %%, at %d ms", self._name, detection.word, 100 * detection.confidence, time)
         await self.write_event(Detected(detection.word, time).event())
 
