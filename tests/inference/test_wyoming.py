@@ -146,6 +146,17 @@ def test_a_connection_hears_one_sound_after_another(server: Server, model: Strea
     assert words_of(events) == [found[0], *found, *found]
 
 
+def test_the_log_tells_of_sound_and_not_of_questions(server: Server, model: StreamModel):
+    """Home Assistant asks twice a minute whether the service is there."""
+    before = len(server.log.read_text())
+    ask(server, Describe().event())
+    assert server.log.read_text()[before:] == ""
+    ask(server, *whole(sound_of(FIVE_WORDS)))
+    lines = [line.split(": ", 1)[1] for line in server.log.read_text()[before:].splitlines()]
+    assert lines[0] == "listening"
+    assert [line.split(",")[0] for line in lines[1:]] == [word for word, _ in expected(model, FIVE_WORDS)]
+
+
 @pytest.mark.parametrize("chunk, later", [(50, [0, 1_000, 1_000]), (51, [0, 0, 1_000])])
 def test_times_are_those_of_the_client(server: Server, model: StreamModel, chunk: int, later: list[int]):
     """A second is missing before a chunk; the second word ends within chunk 50, and is known within chunk 51."""

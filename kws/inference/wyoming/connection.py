@@ -55,11 +55,11 @@ class Connection(AsyncEventHandler):
         """Answer until the client ends, breaks off, or sends what cannot be answered."""
         try:
             with self._service.place():
-                logger.info("%s: connected", self._name)
+                logger.debug("%s: connected", self._name)  # some ask twice a minute whether the service is there
                 _watch(self.writer)
                 while (event := await read_event(self.reader)) is not None:
                     await self.handle_event(event)
-            logger.info("%s: ended", self._name)
+            logger.debug("%s: ended", self._name)
         except KwsError as error:
             logger.warning("%s: %s", self._name, error)
             await self._refuse(error)
@@ -93,6 +93,7 @@ class Connection(AsyncEventHandler):
 
     async def _start(self, event: Event) -> None:
         format_of(event.data)
+        logger.info("%s: listening", self._name)
         self._listener = self._service.listener()
         self._sound = ChunkedSound(self._service.model.sample_rate)
         self._clock, self._is_detected = Clock(_milliseconds(event) or 0.0), False
