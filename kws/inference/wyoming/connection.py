@@ -14,7 +14,7 @@ from wyoming.ping import Ping, Pong
 from wyoming.server import AsyncEventHandler
 from wyoming.wake import Detection as Detected, NotDetected
 
-from kws.errors import AudioError, DataError, KwsError
+from kws.errors import DataError, KwsError
 from kws.inference.decision import Detection
 from kws.inference.listening import Listener
 from kws.inference.wyoming.clock import Clock
@@ -92,21 +92,24 @@ class Connection(AsyncEventHandler):
         self._names = frozenset(names)
 
     async def _start(self, event: Event) -> None:
+        self._begin(event)
+
+    def _begin(self, event: Event) -> Listener:
+        """Begin a new sound with an event that says what it is."""
         format_of(event.data)
         logger.info("%s: listening", self._name)
         self._listener = self._service.listener()
         self._sound = ChunkedSound(self._service.model.sample_rate)
         self._clock, self._is_detected = Clock(_milliseconds(event) or 0.0), False
+        return self._listener
 
     async def _hear(self, event: Event) -> None:
-        if self._listener is None:
-            raise AudioError("audio-chunk before audio-start; expected audio-start first, also after audio-stop",
-                             "no_audio_start")
+        listener = self._listener or self._begin(event)  # wyoming-satellite sends chunks without audio-start
         form, time = format_of(event.data), _milliseconds(event)
         if time is not None:
             self._clock.mark(self._sound.seconds, time)
         for samples in self._sound.pieces(form, event.payload or b""):
-            await self._feed(self._listener, samples)
+            await self._feed(listener, samples)
 
     async def _stop(self, event: Event) -> None:
         if self._listener is not None:
