@@ -146,14 +146,47 @@ def test_a_connection_hears_one_sound_after_another(server: Server, model: Strea
     assert words_of(events) == [found[0], *found, *found]
 
 
-def test_times_are_those_of_the_client(server: Server, model: StreamModel):
+def test_the_log_tells_of_sound_and_not_of_questions(server: Server, model: StreamModel):
+    """Home Assistant asks twice a minute whether the service is there."""
+    before = len(server.log.read_text())
+    ask(server, Describe().event())
+    assert server.log.read_text()[before:] == ""
+    ask(server, *whole(sound_of(FIVE_WORDS)))
+    lines = [line.split(": ", 1)[1] for line in server.log.read_text()[before:].splitlines()]
+    assert lines[0] == "listening"
+    assert [line.split(",")[0] for line in lines[1:]] == [word for word, _ in expected(model, FIVE_WORDS)]
+
+
+def test_a_sound_needs_no_start(server: Server, model: StreamModel):
+    """As wyoming-satellite sends it, with nanoseconds as timestamps: `detect`, and chunks from then on."""
+    began = 74_055_510_341_592
+    chunks = chunks_of(sound_of(FIVE_WORDS))
+    for number, event in enumerate(chunks):
+        event.data["timestamp"] = began + 64_000_000 * number
+    found = words_of(ask(server, Detect(["left"]).event(), *chunks, AudioStop().event(), *chunks))
+    known, = (time for word, time in expected(model, FIVE_WORDS) if word == "left")
+    assert [word for word, _ in found] == ["left", "left"]
+    assert [(time - began) / 1e6 for _, time in found] == pytest.approx([known, known], abs=64)
+
+
+@pytest.mark.parametrize("chunk, later", [(50, [0, 1_000, 1_000]), (51, [0, 0, 1_000])])
+def test_times_are_those_of_the_client(server: Server, model: StreamModel, chunk: int, later: list[int]):
+    """A second is missing before a chunk; the second word ends within chunk 50, and is known within chunk 51."""
     events = whole(sound_of(FIVE_WORDS))
     for number, event in enumerate(events[1:-1]):
-        event.data["timestamp"] = 5_000 + 64 * number + 1_000 * (number >= 50)  # a second is missing at 3.2 s
+        event.data["timestamp"] = 5_000 + 64 * number + 1_000 * (number >= chunk)
     found = expected(model, FIVE_WORDS)
-    assert [time for _, time in found] == pytest.approx([925, 3245, 4045], abs=30)
-    assert [time for _, time in words_of(ask(server, *events))] == [
-        time + 5_000 + 1_000 * (time > 3_000) for _, time in found]
+    assert [time for _, time in found] == pytest.approx([925, 3245, 4045], abs=15)
+    assert words_of(ask(server, *events)) == [(word, time + 5_000 + more) for (word, time), more in zip(found, later)]
+
+
+def test_a_clock_may_run_at_a_speed_of_its_own(server: Server, model: StreamModel):
+    """As that of Home Assistant 2024.3 does, which sends 10 ms at a time and counts 5."""
+    events = [AudioStart(RATE, 2, 1).event(), *chunks_of(sound_of(FIVE_WORDS), size=160), AudioStop().event()]
+    for number, event in enumerate(events[1:-1]):
+        event.data["timestamp"] = 5 * number
+    assert [time for _, time in words_of(ask(server, *events))] == pytest.approx(
+        [time / 2 for _, time in expected(model, FIVE_WORDS)], abs=5)
 
 
 def packed(sound: np.ndarray, width: int) -> tuple[bytes, np.ndarray]:
@@ -215,7 +248,7 @@ def chunk(**fields) -> bytes:
     (header(type="detect", data={"names": ["hey computer"]}), "unknown_name", "this model knows down go"),
     (header(type="detect", data={"names": "go"}), "unknown_name", "'go'"),
     (header(type="detect", data={"names": [["go"]]}), "unknown_name", "found names"),
-    (header(type="audio-chunk", data={"rate": RATE, "width": 2, "channels": 1}), "no_audio_start", "audio-start"),
+    (header(type="audio-chunk", data={"rate": RATE}), "unsupported_audio", "width is None"),
     (header(type="audio-start", data={"rate": RATE, "width": 2}), "unsupported_audio", "channels is None"),
     (chunk(width=8), "unsupported_audio", "width is 8; expected 1 to 4 bytes"),
     (chunk(channels=0), "unsupported_audio", "channels is 0; expected 1 to 64"),

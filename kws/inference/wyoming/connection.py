@@ -14,9 +14,10 @@ from wyoming.ping import Ping, Pong
 from wyoming.server import AsyncEventHandler
 from wyoming.wake import Detection as Detected, NotDetected
 
-from kws.errors import AudioError, DataError, KwsError
+from kws.errors import DataError, KwsError
 from kws.inference.decision import Detection
 from kws.inference.listening import Listener
+from kws.inference.wyoming.clock import Clock
 from kws.inference.wyoming.events import read_event
 from kws.inference.wyoming.service import Service
 from kws.inference.wyoming.sound import ChunkedSound, format_of
@@ -46,7 +47,7 @@ class Connection(AsyncEventHandler):
         self._names: frozenset[str] = frozenset()  # to detect; none: all
         self._listener: Optional[Listener] = None
         self._sound = ChunkedSound(service.model.sample_rate)
-        self._offset_ms, self._is_detected = 0.0, False
+        self._clock, self._is_detected = Clock(), False
         self._answers = {"describe": self._describe, "detect": self._detect, "audio-start": self._start,
                          "audio-chunk": self._hear, "audio-stop": self._stop, "ping": self._ping}
 
@@ -54,11 +55,11 @@ class Connection(AsyncEventHandler):
         """Answer until the client ends, breaks off, or sends what cannot be answered."""
         try:
             with self._service.place():
-                logger.info("%s: connected", self._name)
+                logger.debug("%s: connected", self._name)  # some ask twice a minute whether the service is there
                 _watch(self.writer)
                 while (event := await read_event(self.reader)) is not None:
                     await self.handle_event(event)
-            logger.info("%s: ended", self._name)
+            logger.debug("%s: ended", self._name)
         except KwsError as error:
             logger.warning("%s: %s", self._name, error)
             await self._refuse(error)
@@ -91,20 +92,24 @@ class Connection(AsyncEventHandler):
         self._names = frozenset(names)
 
     async def _start(self, event: Event) -> None:
+        self._begin(event)
+
+    def _begin(self, event: Event) -> Listener:
+        """Begin a new sound with an event that says what it is."""
         format_of(event.data)
+        logger.info("%s: listening", self._name)
         self._listener = self._service.listener()
         self._sound = ChunkedSound(self._service.model.sample_rate)
-        self._offset_ms, self._is_detected = _milliseconds(event) or 0.0, False
+        self._clock, self._is_detected = Clock(_milliseconds(event) or 0.0), False
+        return self._listener
 
     async def _hear(self, event: Event) -> None:
-        if self._listener is None:
-            raise AudioError("audio-chunk before audio-start; expected audio-start first, also after audio-stop",
-                             "no_audio_start")
+        listener = self._listener or self._begin(event)  # wyoming-satellite sends chunks without audio-start
         form, time = format_of(event.data), _milliseconds(event)
-        if time is not None:  # the client's clock counts, also where sound is missing
-            self._offset_ms = time - 1000 * self._sound.seconds
+        if time is not None:
+            self._clock.mark(self._sound.seconds, time)
         for samples in self._sound.pieces(form, event.payload or b""):
-            await self._feed(self._listener, samples)
+            await self._feed(listener, samples)
 
     async def _stop(self, event: Event) -> None:
         if self._listener is not None:
@@ -121,7 +126,7 @@ class Connection(AsyncEventHandler):
 
     async def _tell(self, detection: Detection) -> None:
         self._is_detected = True
-        time = round(self._offset_ms + 1000 * detection.time_seconds)
+        time = round(self._clock.time_of(detection.time_seconds))
         logger.info("%s: %s, %.1f %%, at %d ms", self._name, detection.word, 100 * detection.confidence, time)
         await self.write_event(Detected(detection.word, time).event())
 
