@@ -7,7 +7,7 @@
 import { Detector } from "./detector.js";
 
 // Rows of logits a call, as in Python: so many as soon as they are there, several times as many where a chunk has them.
-const ROWS = 5;
+export const ROWS = 5;
 const MOST_ROWS = 200;
 
 export class Listener {

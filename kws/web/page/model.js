@@ -1,5 +1,6 @@
 /** An exported network in ONNX Runtime, compiled for browsers: `StreamModel` of kws/inference/listening.py. */
 import * as ort from "./onnxruntime/ort.wasm.min.mjs";
+import { ROWS } from "./listener.js";
 import { readFacts } from "./metadata.js";
 
 ort.env.wasm.wasmPaths = new URL("./onnxruntime/", import.meta.url).href;
@@ -38,14 +39,15 @@ export class StreamModel {
   /** Run it once: shapes show in no other way. */
   async check(name) {
     const { step_samples, state_size, labels } = this.facts;
-    const { logits, state } = await this.step(new Float32Array(step_samples), new Float32Array(state_size))
+    const samples = ROWS * step_samples;
+    const { logits, state } = await this.step(new Float32Array(samples), new Float32Array(state_size))
       .catch((error) => {
-        throw new Error(`${name}: does not run on ${step_samples} samples and a state of ${state_size} `
+        throw new Error(`${name}: does not run on ${samples} samples and a state of ${state_size} `
           + `(${String(error.message ?? error).split("\n")[0]}); export it again`);
       });
-    if (logits.length !== labels.length || state.length !== state_size) {
+    if (logits.length !== ROWS * labels.length || state.length !== state_size) {
       throw new Error(`${name}: answers ${logits.length} logits and a state of ${state.length}; expected `
-        + `${labels.length} and ${state_size}; export it again`);
+        + `${ROWS * labels.length} and ${state_size}; export it again`);
     }
   }
 
