@@ -16,7 +16,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK, add_stream_model, between, chosen_model, logger
+from kws.commands.cli import EXIT_OK, add_stream_model, chosen_model, logger, within
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
 from kws.web.site import write_site
@@ -26,13 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_stream_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=port, default=8000, help="default: 8000; 0: any that is free")
+    parser.add_argument("--port", type=within(int, 0, 65_535), default=8000, help="default: 8000; 0: any that is free")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the page to a new folder instead")
-
-
-def port(text: str) -> int:
-    """Read a port from the command line; argparse puts the name of this function into its message."""
-    return between(text, range(65_536))
 
 
 def run(args: argparse.Namespace) -> int:
