@@ -41,7 +41,8 @@ def test_what_main_returns_is_the_exit_code():
 @pytest.mark.parametrize("error, code, message", [
     (DataError("data: no such folder"), EXIT_BAD_INPUT, "error: data: no such folder\n"),
     (AudioError("a.wav: 0 bytes", "empty_audio"), EXIT_BAD_INPUT, "error: a.wav: 0 bytes\n"),
-    (ConfigError("c.yaml", ["a: b", "c: d"]), EXIT_BAD_INPUT, "error: c.yaml: 2 problem(s)\n  a: b\n  c: d\n"),
+    (ConfigError("c.yaml", ["a: b", "c: d"]), EXIT_BAD_INPUT, "error: c.yaml: 2 problems\n  a: b\n  c: d\n"),
+    (ConfigError("c.yaml", ["a: b"]), EXIT_BAD_INPUT, "error: c.yaml: a: b\n"),
     (FileNotFoundError(2, "No such file or directory", "a.txt"), EXIT_BAD_INPUT,
      "error: a.txt: No such file or directory\n"),
     (OSError("broken"), EXIT_BAD_INPUT, "error: broken\n"),

@@ -57,11 +57,12 @@ class TakeFolder:
             DataError: "in_use" if another recording goes on there.
         """
         takes = self._root / TAKES_FOLDER
+        missing = [path for path in (takes, self._root) if not path.exists()]
         try:
             with exclusive(takes / "recording", "kws record"):
                 yield
         finally:
-            for path in (takes, self._root):
+            for path in missing:
                 with suppress(OSError):  # not empty: something was recorded
                     path.rmdir()
 
