@@ -32,13 +32,13 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser, default: Optional[str] = None,
-               purpose: str = "where the prepared store is") -> None:
+               purpose: str = "names the prepared store") -> None:
     """Add the configuration file, as --config where there is a default, and its overrides."""
     if default is None:
         parser.add_argument("config", type=Path, help="YAML file, for example configs/kws.yaml")
     else:
         parser.add_argument("--config", type=Path, default=Path(default),
-                            help=f"{purpose} (default: {default})")
+                            help=f"YAML file; {purpose} (default: {default})")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="override a key, for example training.epochs=3; may be repeated")
 

@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write", action="store_true", help="store the rule and the advice on thresholds in the model")
     parser.add_argument("--timeline", metavar="PATH",
                         help="stream to draw a minute of, as manifest.csv names it (default: the one with most words)")
-    parser.add_argument("--output", type=Path, default=Path("reports/streams"),
+    parser.add_argument("--output", type=Path, default=Path("reports/streams"), metavar="DIR",
                         help="folder for the reports, replaced (default: reports/streams)")
-    add_config(parser, "configs/kws.yaml", "where a tracked training was recorded; the result is added to it")
+    add_config(parser, "configs/kws.yaml", "names where a tracked training was recorded; the result is added to it")
 
 
 def _missing(*paths: Path) -> Optional[str]:

@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "start_s, end_s, time_s, confidence")
     add_model(parser)
     parser.add_argument("--runtime", choices=RUNTIMES,
-                        help="default: ONNX Runtime where the model has been exported; torch uses a GPU")
+                        help="default: onnx if the model has been exported; torch uses a GPU")
     parser.add_argument("--threshold", type=within(float, 0, 1), default=0.0, metavar="CONFIDENCE",
                         help="least confidence of a keyword, 0 to 1; below it the answer is _unknown_ (default: 0)")
     parser.add_argument("--top_k", type=within(int, 1), metavar="K",
                         help="write only the K greatest confidences of a row")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else csv")
+    parser.add_argument("--format", choices=FORMATS, help="of the table (default: by the suffix of OUT, else csv)")
     parser.add_argument("--batch_size", type=within(int, 1), default=64, metavar="N",
                         help="files a worker takes at a time (default: 64)")
     parser.add_argument("--workers", type=within(int, 1), metavar="N",

@@ -112,11 +112,11 @@ def _login_name() -> str:
 
 def _report(recorder: Recorder, failed: bool) -> int:
     """Say how many takes there are; return the exit code."""
+    if not recorder.kept and not recorder.refused and not failed:
+        raise DataError("no take was found; a take is sound between two pauses of half a second", "no_takes")
     missing = 0 if recorder.wanted is None else recorder.wanted * len(recorder.words) - len(recorder.kept)
     logger.log(logging.WARNING if missing or recorder.refused else logging.INFO, "%d takes kept, %d refused%s",
                len(recorder.kept), recorder.refused, f", {missing} missing" if missing else "")
-    if not recorder.kept and not recorder.refused and not failed:
-        raise DataError("no take was found; a take is sound between two pauses of half a second", "no_takes")
     if not recorder.kept:
         return EXIT_BAD_INPUT
     return EXIT_SOME_FAILED if failed or missing or recorder.wanted is None and recorder.refused else EXIT_OK

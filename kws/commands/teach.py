@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
     check_alone("kws teach")
     if not args.synthesize and not args.recordings.is_dir():
-        raise DataError(f"{args.recordings}: no such folder; expected one with a folder of recordings for each word, "
-                        f"which `kws record {args.keywords[0]}` makes; --synthesize needs no recordings", "not_found")
+        raise DataError(f"{args.recordings}: no such folder; expected a folder of recordings for each word in it. `kws "
+                        f"record {args.keywords[0]} --output_path {args.recordings}` makes it; --synthesize needs none",
+                        "not_found")
     config = load_config(BODY / "own.yaml", [
         f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
             "data.root": str(args.recordings), "data.keywords": args.keywords,
