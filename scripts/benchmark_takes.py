@@ -14,7 +14,7 @@ from typing import Iterator, Optional, Sequence
 
 import numpy as np
 
-from kws.audio.decode import decode
+from kws.audio.blocks import recording_blocks
 from kws.audio.recording.quality import fault_of
 from kws.audio.recording.takes import Take, TakeFinder
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging, within
@@ -45,7 +45,8 @@ def clips_of(folder: Path, words: Sequence[str], count: int) -> Iterator[np.ndar
             if index >= len(of_word):
                 raise DataError(f"{folder}: has {len(of_word)} validation clips of {word}; expected {count}")
             path = folder / of_word[index]
-            yield decode(path if path.exists() else path.with_suffix(".flac"), _RATE)
+            path = path if path.exists() else path.with_suffix(".flac")
+            yield np.concatenate(list(recording_blocks(path, _RATE)))
 
 
 def joined(clips: Sequence[np.ndarray], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
