@@ -9,7 +9,7 @@ import pkgutil
 import signal
 import sys
 from types import ModuleType
-from typing import Optional, Sequence
+from typing import NoReturn, Optional, Sequence
 
 import kws
 from kws import commands
@@ -17,10 +17,13 @@ from kws.commands.cli import EXIT_BAD_INPUT, add_verbosity, guard, start_logging
 from kws.errors import DataError
 
 _DESCRIPTION = """\
-Spot spoken words: label recordings with the model that ships with the package, or train one for your own words.
+Spot spoken words, with the model that comes with the package or one of your own.
 
   kws predict a.wav recordings/                what is said in these recordings
-  kws train configs/kws.yaml -v                a model of your own
+  kws listen                                   each keyword as it is said, from the microphone
+  kws record lights fan                        your own words: record some takes of each,
+  kws teach --keywords lights fan              and make a model that spots them, in a minute
+  kws train configs/kws.yaml -v                a model from many recordings, with every setting in a file
 
 commands:
 """
@@ -42,13 +45,21 @@ def find_commands(wanted: Optional[str] = None) -> dict[str, ModuleType]:
     return {name: module for name, module in modules.items() if hasattr(module, "add_arguments")}
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Reports wrong arguments as `guard` reports other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit."""
+        self.exit(EXIT_BAD_INPUT, f"error: {self.prog}: {message}; `{self.prog} --help` explains\n")
+
+
 def build_parser(wanted: Optional[str] = None) -> argparse.ArgumentParser:
     """Build the parser of all commands, or of the wanted one; each says what it does in its module's first line."""
     found = find_commands(wanted)
     # argparse's own list of commands breaks a line after every name of more than 8 letters.
     listed = "\n".join(f"  {name:<18}{str(module.__doc__).splitlines()[0]}" for name, module in found.items())
-    parser = argparse.ArgumentParser("kws", usage="kws [-h] [--version] COMMAND ...", description=_DESCRIPTION + listed,
-                                     epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser("kws", usage="kws [-h] [--version] COMMAND ...", description=_DESCRIPTION + listed,
+                           epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"kws {kws.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, prog="kws", help=argparse.SUPPRESS)
     for name, module in found.items():

@@ -34,8 +34,9 @@ class ConfigError(KwsError):
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        lines = "".join(f"\n  {problem}" for problem in self.problems)
-        return f"{self.args[0]}: {len(self.problems)} problem(s){lines}"
+        if len(self.problems) == 1:
+            return f"{self.args[0]}: {self.problems[0]}"
+        return "\n  ".join([f"{self.args[0]}: {len(self.problems)} problems", *self.problems])
 
 
 class DataError(KwsError):

@@ -16,5 +16,6 @@ def test_errors_cross_process_borders_whole(error):
 
 def test_a_configuration_error_lists_its_problems():
     error = ConfigError("f.yaml", ["a: b", "c: d"])
-    assert str(error) == "f.yaml: 2 problem(s)\n  a: b\n  c: d"
+    assert str(error) == "f.yaml: 2 problems\n  a: b\n  c: d"
+    assert str(ConfigError("f.yaml", ["a: b"])) == "f.yaml: a: b"
     assert error.problems == ("a: b", "c: d")

@@ -56,7 +56,8 @@ def test_a_command_that_is_none_is_told_from_its_neighbours(typed, expected, cap
 def test_wrong_arguments_are_bad_input(arguments, capsys):
     with pytest.raises(SystemExit, match=str(EXIT_BAD_INPUT)):
         main(arguments)
-    assert capsys.readouterr().err.startswith("usage: kws")
+    error = capsys.readouterr().err
+    assert error.startswith("error: kws") and error.endswith("--help` explains\n") and error.count("\n") == 1
 
 
 def completions(line, folder):

@@ -5,10 +5,12 @@ import argparse
 import io
 import json
 import logging
+import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence, TypeVar
 
 from kws.errors import KwsError
 from kws.files.atomic import recover
@@ -21,6 +23,8 @@ TRAINED = Path("models/kws")  # where a user's own model lies, seen from the cur
 
 logger = logging.getLogger("kws")
 
+Number = TypeVar("Number", int, float)
+
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
     """Add -v (progress in words) and -vv (debugging, with tracebacks)."""
@@ -28,13 +32,13 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser, default: Optional[str] = None,
-               purpose: str = "where the prepared store is") -> None:
+               purpose: str = "names the prepared store") -> None:
     """Add the configuration file, as --config where there is a default, and its overrides."""
     if default is None:
         parser.add_argument("config", type=Path, help="YAML file, for example configs/kws.yaml")
     else:
         parser.add_argument("--config", type=Path, default=Path(default),
-                            help=f"{purpose} (default: {default})")
+                            help=f"YAML file; {purpose} (default: {default})")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="override a key, for example training.epochs=3; may be repeated")
 
@@ -51,12 +55,17 @@ def add_stream_model(parser: argparse.ArgumentParser) -> None:
                         f"(default: {TRAINED}, or the shipped model without it)")
 
 
-def between(text: str, numbers: range) -> int:
-    """Read an integer of a range from the command line."""
-    value = int(text)
-    if value not in numbers:
-        raise argparse.ArgumentTypeError(f"{text}: expected {min(numbers):,} to {max(numbers):,}")
-    return value
+def within(kind: Callable[[str], Number], least: float, most: float = math.inf) -> Callable[[str], Number]:
+    """Make what reads a number from the command line, an int or a float, and refuses others than `least` to `most`."""
+    def read(text: str) -> Number:
+        with suppress(ValueError):
+            value = kind(text)
+            if least <= value <= most and value < math.inf:
+                return value
+        raise argparse.ArgumentTypeError(f"{text}: expected {'a whole number' if kind is int else 'a number'}, "
+                                         f"{least:,} {'or more' if most == math.inf else f'to {most:,}'}")
+
+    return read
 
 
 def chosen_model(model: Optional[Path]) -> Path:

@@ -16,7 +16,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK, add_stream_model, between, chosen_model, logger
+from kws.commands.cli import EXIT_OK, add_stream_model, chosen_model, logger, within
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
 from kws.web.site import write_site
@@ -26,13 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_stream_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
-    parser.add_argument("--port", type=port, default=8000, help="default: 8000; 0: any that is free")
+    parser.add_argument("--port", type=within(int, 0, 65_535), default=8000, metavar="N",
+                        help="port (default: 8000; 0: any free one)")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the page to a new folder instead")
-
-
-def port(text: str) -> int:
-    """Read a port from the command line; argparse puts the name of this function into its message."""
-    return between(text, range(65_536))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +52,7 @@ def serve(folder: Path, host: str, port: int) -> None:
     try:
         server = Server((host, port), partial(Handler, directory=str(folder)))
     except OSError as error:
-        raise DataError(f"{host}:{port}: cannot be listened at ({error.strerror}); --port 0 takes any that is free",
+        raise DataError(f"{host}:{port}: cannot be used ({error.strerror}); --port 0 takes any free port",
                         "no_port") from None
     with server:
         print(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)", flush=True)
@@ -67,19 +63,19 @@ class Server(ThreadingHTTPServer):
     """Answers many browsers at once."""
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet of a browser that leaves in the middle of a file."""
+        """Say nothing of a browser that leaves in the middle of a file."""
         logger.debug("%s", client_address, exc_info=True)
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Files, with what browsers need to know of them."""
+    """Sends files with the headers that browsers need."""
 
-    # Whatever the system's table says of them.
+    # The system's own table of types may lack these, or have others.
     extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript", ".mjs": "text/javascript",
                       ".wasm": "application/wasm", ".onnx": "application/octet-stream", ".svg": "image/svg+xml"}
 
     def end_headers(self) -> None:
-        """Add that files of another run of this server count no longer, and that workers reach no other host."""
+        """Forbid old copies of files from an earlier run, and requests to other hosts."""
         self.send_header("Cache-Control", "no-cache")
         self.send_header("Content-Security-Policy", "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
                          "base-uri 'none'; form-action 'none'")

@@ -25,12 +25,14 @@ from kws.commands.cli import EXIT_OK
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("archive", choices=("v0.01", "v0.02", "v0.02-test"), help="see below")
-    parser.add_argument("--output", type=Path, default=Path("data"), help="new or empty (default: data)")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"),
-                        help="keeps the archive (default: downloads)")
-    parser.add_argument("--url", help="a mirror; its file has to match the same checksum")
-    parser.add_argument("--sha256", metavar="HEX", type=str.lower, help="checksum, if the mirror offers another file")
+    parser.add_argument("archive", choices=("v0.01", "v0.02", "v0.02-test"), help="which one, see above")
+    parser.add_argument("--output", type=Path, default=Path("data"), metavar="DIR",
+                        help="folder to unpack into, new or empty (default: data)")
+    parser.add_argument("--downloads", type=Path, default=Path("downloads"), metavar="DIR",
+                        help="folder for the archive, which stays there (default: downloads)")
+    parser.add_argument("--url", help="mirror to download from; its file must have the same checksum")
+    parser.add_argument("--sha256", metavar="HEX", type=str.lower,
+                        help="checksum of the file, if the mirror has another one")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model folder, for example models/kws")
     add_config(parser, "configs/kws.yaml")
     clips = parser.add_mutually_exclusive_group()
-    clips.add_argument("--split", choices=SPLITS, default=TESTING)
-    clips.add_argument("--manifest", type=Path, help="CSV with the columns path and label")
-    parser.add_argument("--output", type=Path, default=Path("reports/evaluation"),
+    clips.add_argument("--split", choices=SPLITS, default=TESTING, help=f"split to measure on (default: {TESTING})")
+    clips.add_argument("--manifest", type=Path, metavar="CSV", help="table with the columns path and label")
+    parser.add_argument("--output", type=Path, default=Path("reports/evaluation"), metavar="DIR",
                         help="folder for the reports, replaced (default: reports/evaluation)")
 
 

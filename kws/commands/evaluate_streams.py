@@ -13,12 +13,11 @@ Prints a table; writes metrics.json, conditions.csv, det.png, words.png, timelin
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import Optional
 
 from kws.audio.folders import STREAMS_FOLDER
-from kws.commands.cli import EXIT_OK, add_config, add_stream_model, chosen_model
+from kws.commands.cli import EXIT_OK, add_config, add_stream_model, chosen_model, within
 from kws.model.folder import STREAM_FILE
 
 
@@ -27,20 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("streams", type=Path, nargs="?",
                         help=f"folder with manifest.csv and events.csv (default: {STREAMS_FOLDER} of the data folder)")
     add_stream_model(parser)
-    parser.add_argument("--per-hour", type=_rate, metavar="N", help="false accepts an hour to choose the threshold for")
+    parser.add_argument("--per-hour", type=within(float, 0), metavar="N",
+                        help="false accepts an hour to choose the threshold for")
     parser.add_argument("--write", action="store_true", help="store the rule and the advice on thresholds in the model")
     parser.add_argument("--timeline", metavar="PATH",
                         help="stream to draw a minute of, as manifest.csv names it (default: the one with most words)")
-    parser.add_argument("--output", type=Path, default=Path("reports/streams"),
+    parser.add_argument("--output", type=Path, default=Path("reports/streams"), metavar="DIR",
                         help="folder for the reports, replaced (default: reports/streams)")
-    add_config(parser, "configs/kws.yaml", "where a tracked training was recorded; the result is added to it")
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"found {text}; expected a number from 0")
-    return value
+    add_config(parser, "configs/kws.yaml", "names where a tracked training was recorded; the result is added to it")
 
 
 def _missing(*paths: Path) -> Optional[str]:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="recording, folder of them, or - for standard input (default: the microphone)")
     add_model_and_thresholds(parser)
     add_sound_input(parser)
-    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else text")
+    parser.add_argument("--format", choices=FORMATS, help="of the lines (default: by the suffix of OUT, else text)")
     parser.add_argument("--output_path", type=Path, metavar="OUT",
                         help="file for the lines, replaced (default: the terminal)")
     parser.add_argument("--exec", metavar="COMMAND", help="program to run for each keyword, one at a time; {word}, "

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import kws
-from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model
+from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model, within
 from kws.errors import AudioError, DataError
 from kws.files.locks import exclusive
 from kws.files.places import is_remote, place
@@ -55,33 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "start_s, end_s, time_s, confidence")
     add_model(parser)
     parser.add_argument("--runtime", choices=RUNTIMES,
-                        help="default: ONNX Runtime where the model has been exported; torch uses a GPU")
-    parser.add_argument("--threshold", type=probability, default=0.0,
+                        help="default: onnx if the model has been exported; torch uses a GPU")
+    parser.add_argument("--threshold", type=within(float, 0, 1), default=0.0, metavar="CONFIDENCE",
                         help="least confidence of a keyword, 0 to 1; below it the answer is _unknown_ (default: 0)")
-    parser.add_argument("--top_k", type=count, metavar="K", help="write only the K greatest confidences of a row")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of OUT, else csv")
-    parser.add_argument("--batch_size", type=count, default=64, help="files a worker takes at a time (default: 64)")
-    parser.add_argument("--workers", type=count,
+    parser.add_argument("--top_k", type=within(int, 1), metavar="K",
+                        help="write only the K greatest confidences of a row")
+    parser.add_argument("--format", choices=FORMATS, help="of the table (default: by the suffix of OUT, else csv)")
+    parser.add_argument("--batch_size", type=within(int, 1), default=64, metavar="N",
+                        help="files a worker takes at a time (default: 64)")
+    parser.add_argument("--workers", type=within(int, 1), metavar="N",
                         help="threads that decode and label, with --ray processes (default: one for each core)")
     parser.add_argument("--ray", metavar="ADDRESS", help="label on a Ray cluster: HOST:PORT, auto on one of its nodes, "
                         f"or {LOCAL} for one that is this machine")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
-
-
-def probability(text: str) -> float:
-    """Read a number of 0 to 1 from the command line; argparse puts the name of this function into its message."""
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value
-
-
-def count(text: str) -> int:
-    """Read a number of 1 or more, likewise."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,7 +24,8 @@ SETTINGS = {"keywords", "sample_rate", "clip_seconds", "min_seconds", "max_secon
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_config(parser)
-    parser.add_argument("--reports", type=Path, default=Path("reports"), help="gets data.json and data.html")
+    parser.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR",
+                        help="folder for data.json and data.html (default: reports)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What whoever records takes sees, hears and types."""
+"""Guide somebody who records takes: prompts, warnings, playback and keys."""
 from __future__ import annotations
 
 import math
@@ -16,40 +16,40 @@ from kws.commands.cli import logger
 from kws.errors import DataError
 from kws.inference.meter import LevelBar
 
-_ROOM_SECONDS = 1.0  # of sound, after which the room's level is known
-_PATIENCE_SECONDS = 10.0  # without a take, until it is asked whether something is wrong
+_ROOM_SECONDS = 1.0  # at the start, to measure the room
+_PATIENCE_SECONDS = 10.0  # without a take, then a warning
 _LOUD_ROOM_DB = -45.0  # dBFS
-_MUTE_DB = -75.0  # likewise: no microphone is so quiet
-_AFTER_KEYS_SECONDS = 0.3  # of sound that is not listened to: keys can be heard
+_MUTE_DB = -75.0  # dBFS; a microphone that is switched on is louder
+_AFTER_KEYS_SECONDS = 0.3  # left out: keys can be heard
 _KEYS = "p play, r again, q stop"
 
 
 class Prompts:
-    """Tells what became of each take. Of a microphone's also prompts, checks levels and answers keys.
+    """Reports each take; with a microphone it also asks for the next one, checks levels and answers keys.
 
     Args:
-        recorder: of the takes.
-        name: of the source.
-        is_live: whether somebody speaks just now.
+        recorder: collects the takes.
+        name: the source's, for messages.
+        is_live: whether the source is a microphone.
         bar: shows the level.
-        keyboard: of whoever speaks.
+        keyboard: the speaker's.
     """
 
     def __init__(self, recorder: Recorder, name: str, is_live: bool, bar: LevelBar, keyboard: Keyboard) -> None:
         self._recorder, self._name, self._is_live, self._bar, self._keyboard = recorder, name, is_live, bar, keyboard
-        self._asked = ""  # the last prompt
+        self._asked = ""  # the last prompt that was printed
         self._heard = 0.0  # seconds
-        self._waited = 0.0  # seconds since the last take, or since that it is missing was told
-        self._deaf = 0  # samples to come that are not listened to
+        self._waited = 0.0  # seconds since the last take, or the last warning that none comes
+        self._ignored = 0  # samples still to be left out
 
     def listened(self, block: np.ndarray) -> np.ndarray:
-        """Return what of the next sound, [T], may hold takes: not what was played, nor the keys."""
-        left_out = min(self._deaf, len(block))
-        self._deaf -= left_out
+        """Return the next sound, [T], without what was recorded during playback and key presses."""
+        left_out = min(self._ignored, len(block))
+        self._ignored -= left_out
         return block[left_out:]
 
     def show(self, block: np.ndarray, finder: TakeFinder) -> None:
-        """Show the level of the next sound, [T], and say what is to be said."""
+        """Show the level of the next sound, [T], and what to say."""
         seconds = len(block) / finder.sample_rate
         before, self._heard, self._waited = self._heard, self._heard + seconds, self._waited + seconds
         if not self._is_live:
@@ -71,24 +71,24 @@ class Prompts:
         self._bar.draw(block, prompt, _KEYS if self._keyboard.is_there else "")
 
     def kept(self, prompt: str, take: Take) -> None:
-        """Tell that a take was kept."""
+        """Report a take that was kept."""
         self._waited = 0.0
         self._bar.clear()
         kept = self._recorder.kept[-1]
         print(f"{prompt:<16} {take.seconds:5.2f} s {kept.level_db:5.0f} dBFS  {kept.path}", flush=True)
 
     def refused(self, take: Take, fault: str) -> None:
-        """Tell that a take was refused, and why."""
+        """Report a take that was refused, and why."""
         self._waited, self._asked = 0.0, ""
         at = "" if self._is_live else f", at {take.at_seconds + take.start / take.sample_rate:.1f} s"
         self._warn(f"not kept{at}: {fault}")
 
     def answer(self, keys: str) -> bool:
-        """Do what the keys that were pressed ask for; return whether to go on."""
+        """Obey the keys that were pressed; return whether to go on."""
         if "q" in keys:
             return False
         if "r" in keys and (dropped := self._recorder.drop()):
-            self._print(f"removed: {dropped.path}")
+            self._print(f"removed: {dropped}")
         if "p" in keys and self._recorder.kept:
             began = time.monotonic()
             self._play(self._recorder.kept[-1].take)
@@ -98,7 +98,7 @@ class Prompts:
         return True
 
     def _leave_out(self, seconds: float) -> None:
-        self._deaf += math.ceil(seconds * self._recorder.folder.sample_rate)
+        self._ignored += math.ceil(seconds * self._recorder.folder.sample_rate)
 
     def _play(self, take: Take) -> None:
         try:
@@ -112,7 +112,7 @@ class Prompts:
             self._warn("the room is loud; find a quieter place, or go nearer to the microphone")
 
     def _print(self, line: str) -> None:
-        """Print what a program that reads our output does not need."""
+        """Print what is for people, not for a program that reads standard output."""
         self._bar.clear()
         print(line, file=sys.stderr, flush=True)
 

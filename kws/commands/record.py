@@ -1,4 +1,4 @@
-"""Record your own words for training: prompts, cuts to the word, refuses bad takes.
+"""Record your own words for training: prompts, cuts takes to the word, refuses bad ones.
 
   kws record lights --takes 10 --speaker anna          from the microphone, into my-recordings/lights/
   kws record lights fan --speaker anna                 several words in turn
@@ -7,9 +7,12 @@
   arecord -f S16_LE -r 16000 -c 1 | kws record lights -
 
 An argument with a slash, the suffix of a recording, or - is a recording; all others are words. Takes that are clipped,
-too quiet, cut off or longer than the window are refused, and asked for again. Nothing is replaced: numbers go on.
+too quiet, cut off or longer than the window are refused, and asked for again. Earlier takes stay: numbers go on.
 
-exit code: 0 all takes were recorded, 3 some were refused or are missing, 2 nothing could be done, 130 interrupted
+Afterwards: kws teach --keywords lights fan (makes a model that spots them).
+
+exit code: 0 all takes were recorded, 3 some are missing, were refused or could not be read, 2 none was recorded,
+           130 interrupted
 """
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from kws.audio.recording.files import TakeFolder, checked_speaker
 from kws.audio.recording.keyboard import Keyboard
 from kws.audio.recording.recorder import Recorder
 from kws.audio.recording.takes import Take, TakeFinder
-from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED, between, logger
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, EXIT_SOME_FAILED, logger, within
 from kws.commands.prompts import Prompts
 from kws.commands.sound_input import add_sound_input, chosen_sources, print_devices, raw_format
 from kws.errors import AudioError, DataError
@@ -41,29 +44,16 @@ TAKES = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("words", nargs="*", metavar="WORD",
-                        help="what is said; or INPUT: a recording, a folder of them with a slash, or - for standard "
-                        "input (default: the microphone)")
-    parser.add_argument("--takes", type=takes, metavar="N",
-                        help=f"of each word (default: {TAKES}; all that there are in recordings)")
+                        help="word to record; or a recording, a folder of them with a slash, or - for standard input "
+                        "(default: the microphone)")
+    parser.add_argument("--takes", type=within(int, 1, 1000), metavar="N",
+                        help=f"takes of each word (default: {TAKES}; from recordings, all)")
     parser.add_argument("--speaker", metavar="NAME", help="who speaks (default: your login name)")
     parser.add_argument("--output_path", type=Path, default=Path("my-recordings"), metavar="DIR",
-                        help="data folder, which is added to (default: my-recordings)")
-    parser.add_argument("--window", type=window, default=1.0, metavar="SECONDS",
-                        help="that a word has to fit in, 0.3 to 1.5 (default: 1.0)")
+                        help="data folder to add to (default: my-recordings)")
+    parser.add_argument("--window", type=within(float, 0.3, 1.5), default=1.0, metavar="SECONDS",
+                        help="length that a word has to fit in, 0.3 to 1.5 (default: 1.0)")
     add_sound_input(parser)
-
-
-def takes(text: str) -> int:
-    """Read a number of takes from the command line; argparse puts the name of this function into its message."""
-    return between(text, range(1, 1001))
-
-
-def window(text: str) -> float:
-    """Read a length of time, likewise."""
-    value = float(text)
-    if not 0.3 <= value <= 1.5:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0.3 to 1.5 seconds")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,8 +99,8 @@ def _check(words: list[str], recordings: list[Path]) -> None:
             raise DataError(f"{path}: no such file or folder; expected a recording. A word has no slash and no suffix "
                             "of a recording", "not_found")
     if recordings and len(words) > 1:
-        raise DataError(f"{', '.join(words)}: nobody knows which of them is said where in a recording; expected one "
-                        "word for each call", "several_words")
+        raise DataError(f"{', '.join(words)}: a recording does not say which of them is said where; expected one word "
+                        "for each call", "several_words")
 
 
 def _login_name() -> str:
@@ -122,18 +112,18 @@ def _login_name() -> str:
 
 def _report(recorder: Recorder, failed: bool) -> int:
     """Say how many takes there are; return the exit code."""
+    if not recorder.kept and not recorder.refused and not failed:
+        raise DataError("no take was found; a take is sound between two pauses of half a second", "no_takes")
     missing = 0 if recorder.wanted is None else recorder.wanted * len(recorder.words) - len(recorder.kept)
     logger.log(logging.WARNING if missing or recorder.refused else logging.INFO, "%d takes kept, %d refused%s",
                len(recorder.kept), recorder.refused, f", {missing} missing" if missing else "")
-    if not recorder.kept and not recorder.refused and not failed:
-        raise DataError("no take was found; a take is sound between two pauses of half a second", "no_takes")
     if not recorder.kept:
         return EXIT_BAD_INPUT
     return EXIT_SOME_FAILED if failed or missing or recorder.wanted is None and recorder.refused else EXIT_OK
 
 
 def _record(recorder: Recorder, sources: Iterator[SoundSource], is_live: bool) -> bool:
-    """Hear sources until all takes are there; return whether some could not be used."""
+    """Hear the sources until no more takes are wanted; return whether some could not be read."""
     failed, bar = False, LevelBar(sys.stderr)
     for handler in logger.handlers:
         handler.addFilter(bar)
@@ -151,27 +141,29 @@ def _record(recorder: Recorder, sources: Iterator[SoundSource], is_live: bool) -
 
 
 def _hear(recorder: Recorder, source: SoundSource, prompts: Prompts, keyboard: Keyboard) -> bool:
-    """Hear a source to its end; return False where no more is wanted."""
+    """Hear a source to its end; return whether more takes are wanted."""
     finder = TakeFinder(SAMPLE_RATE)
-
-    def judge(takes: list[Take]) -> bool:
-        for take in takes:
-            prompt = recorder.prompt
-            if fault := recorder.add(take):
-                prompts.refused(take, fault)
-            else:
-                prompts.kept(prompt, take)
-            if recorder.is_complete:
-                return False
-        return True
-
     for block in source.blocks():
         if isinstance(block, Gap):
-            found = finder.finish()
+            takes = finder.finish()
         else:
-            found = finder.feed(prompts.listened(block))
+            takes = finder.feed(prompts.listened(block))
             prompts.show(block, finder)
-        keys = keyboard.pressed()
-        if not judge(found + finder.finish() if keys else found) or not prompts.answer(keys):
+        if keys := keyboard.pressed():
+            takes += finder.finish()  # the last word may have been said just before the key
+        if not _add(recorder, takes, prompts) or not prompts.answer(keys):
             return False
-    return judge(finder.finish())
+    return _add(recorder, finder.finish(), prompts)
+
+
+def _add(recorder: Recorder, takes: list[Take], prompts: Prompts) -> bool:
+    """Keep or refuse takes, and report each; return whether more are wanted."""
+    for take in takes:
+        prompt = recorder.prompt
+        if fault := recorder.add(take):
+            prompts.refused(take, fault)
+        else:
+            prompts.kept(prompt, take)
+        if recorder.is_complete:
+            return False
+    return True

@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("models", type=Path, nargs="+", help="model folders, for example models/real")
     add_config(parser, "configs/real.yaml")
-    parser.add_argument("--split", choices=SPLITS, default=VALIDATION)
+    parser.add_argument("--split", choices=SPLITS, default=VALIDATION,
+                        help=f"split to measure on (default: {VALIDATION})")
     parser.add_argument("--left-out", nargs="*", default=[], metavar="WORD",
                         help="words left out of training: all their clips, of every split, should be refused")
 

@@ -17,7 +17,7 @@ import importlib.util
 from typing import NamedTuple
 from urllib.parse import urlparse
 
-from kws.commands.cli import between, chosen_model
+from kws.commands.cli import chosen_model, within
 from kws.commands.listen import add_model_and_thresholds, rule_of
 from kws.errors import DataError, ModelError
 from kws.inference.listening import StreamModel
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_and_thresholds(parser)
     parser.add_argument("--language", action="append", metavar="CODE",
                         help="of the keywords, told to clients; may be repeated (default: en for the shipped model)")
-    parser.add_argument("--max-connections", type=connections, default=256, metavar="N",
+    parser.add_argument("--max-connections", type=within(int, 1, 10_000), default=256, metavar="N",
                         help="at a time (default: 256)")
     parser.add_argument("--zeroconf", action="store_true", help="let Home Assistant find it; needs zeroconf")
 
@@ -53,11 +53,6 @@ def address(text: str) -> Address:
     if parts.scheme != "tcp" or not parts.hostname or not port or parts.path:
         raise argparse.ArgumentTypeError(f"{text}: expected tcp://HOST:PORT, as in tcp://0.0.0.0:10400")
     return Address(parts.hostname, port)
-
-
-def connections(text: str) -> int:
-    """Read a number of connections, likewise; argparse puts the name of this function into its message."""
-    return between(text, range(1, 10_001))
 
 
 def run(args: argparse.Namespace) -> int:

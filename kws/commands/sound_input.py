@@ -1,4 +1,4 @@
-"""Options of the commands that hear sound as it comes: microphone, recordings, standard input."""
+"""Options of the commands that hear sound: from a microphone, recordings or standard input."""
 from __future__ import annotations
 
 import argparse
@@ -7,7 +7,7 @@ from typing import Iterator, Optional, Sequence
 
 from kws.audio.microphone import list_microphones
 from kws.audio.pipe import CHANNELS, RATES, RawFormat, signed_16_bit
-from kws.commands.cli import between
+from kws.commands.cli import within
 from kws.errors import DataError
 from kws.inference.sources import STANDARD_INPUT, SoundSource, microphone_source, recorded_sources
 
@@ -16,20 +16,11 @@ def add_sound_input(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a microphone, and what raw samples are."""
     parser.add_argument("--device", metavar="NAME",
                         help="microphone: a part of its name, or its index (default: the system's)")
-    parser.add_argument("--list-devices", action="store_true", help="list the microphones and end")
-    parser.add_argument("--rate", type=rate, metavar="HZ",
-                        help="standard input is raw samples of this rate, signed 16 bit, little endian")
-    parser.add_argument("--channels", type=channels, metavar="N", help="of raw samples (default: 1)")
-
-
-def rate(text: str) -> int:
-    """Read a sampling rate from the command line; argparse puts the name of this function into its message."""
-    return between(text, RATES)
-
-
-def channels(text: str) -> int:
-    """Read a number of channels, likewise."""
-    return between(text, CHANNELS)
+    parser.add_argument("--list-devices", action="store_true", help="list the microphones and exit")
+    parser.add_argument("--rate", type=within(int, min(RATES), max(RATES)), metavar="HZ",
+                        help="standard input is raw samples at this rate: signed 16 bit, little endian")
+    parser.add_argument("--channels", type=within(int, min(CHANNELS), max(CHANNELS)), metavar="N",
+                        help="number of channels of raw samples (default: 1)")
 
 
 def print_devices() -> None:
@@ -38,15 +29,15 @@ def print_devices() -> None:
 
 
 def raw_format(args: argparse.Namespace, recordings: Sequence[Path], command: str) -> Optional[RawFormat]:
-    """Return what standard input is, if it is raw; refuse options of a source that is not heard.
+    """Return the format of raw standard input, None if it is not raw; refuse options that have no effect.
 
     Args:
         args: `device`, `rate` and `channels`.
-        recordings: that are heard; none: the microphone is.
-        command: that hears standard input, as an example.
+        recordings: files, folders, - for standard input; empty: the microphone is heard.
+        command: an example for messages, which hears standard input.
     """
     if recordings and args.device is not None:
-        raise DataError("--device chooses a microphone, which is not heard beside recordings; leave one of them out",
+        raise DataError("--device chooses a microphone, but recordings are named; leave one of them out",
                         "no_effect")
     if args.rate is not None and STANDARD_INPUT not in recordings or args.channels is not None and args.rate is None:
         raise DataError(f"--rate and --channels describe raw samples from standard input: {command} --rate 16000 "
@@ -58,7 +49,7 @@ def raw_format(args: argparse.Namespace, recordings: Sequence[Path], command: st
 
 def chosen_sources(args: argparse.Namespace, recordings: Sequence[Path], sample_rate: int,
                    raw: Optional[RawFormat]) -> Iterator[SoundSource]:
-    """List the recordings, or else open the microphone; see `recorded_sources` and `microphone_source`."""
+    """List the recordings, or open the microphone; see `recorded_sources` and `microphone_source`."""
     if recordings:
         return recorded_sources(recordings, sample_rate, raw)
     return iter([microphone_source(sample_rate, args.device)])

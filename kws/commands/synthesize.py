@@ -14,20 +14,23 @@ import argparse
 import time
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK
+from kws.commands.cli import EXIT_OK, within
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("data"), help="folder to make (data)")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("data"), help="folder to make (default: data)")
     parser.add_argument("--keywords", nargs="+", metavar="WORD",
-                        help="keywords (yes no up down left right on off stop go)")
-    parser.add_argument("--words", nargs="*", metavar="WORD", help="other words, for `_unknown_` (25 common ones)")
-    parser.add_argument("--takes", nargs=2, type=int, default=(5, 2), metavar=("KEYWORD", "OTHER"),
-                        help="takes by each speaker of a keyword and of another word (5 2)")
-    parser.add_argument("--speakers", type=int, help="use only this many speakers (100)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the corpus (0)")
-    parser.add_argument("--workers", type=int, help="voices made in parallel; the result is the same (processors)")
+                        help="keywords (default: yes no up down left right on off stop go)")
+    parser.add_argument("--words", nargs="*", metavar="WORD",
+                        help="other words, for _unknown_ (default: 25 common ones)")
+    parser.add_argument("--takes", nargs=2, type=within(int, 1), default=(5, 2), metavar=("KEYWORD", "OTHER"),
+                        help="takes of a keyword and of another word by each speaker (default: 5 2)")
+    parser.add_argument("--speakers", type=within(int, 1), metavar="N",
+                        help="use only this many of the 100 speakers")
+    parser.add_argument("--seed", type=within(int, 0), default=0, metavar="N", help="another corpus (default: 0)")
+    parser.add_argument("--workers", type=within(int, 1), metavar="N",
+                        help="voices made in parallel; the result is the same (default: one for each core)")
     parser.add_argument("--force", action="store_true", help="replace a synthetic corpus (nothing else)")
 
 

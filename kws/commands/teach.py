@@ -15,7 +15,8 @@ import argparse
 import json
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK, TRAINED
+from kws.commands.cli import EXIT_OK, TRAINED, within
+from kws.errors import DataError
 
 REPORTS = Path("reports")
 
@@ -25,11 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recordings", type=Path, nargs="?", default=Path("my-recordings"),
                         help="folder with a folder of recordings for each word (default: my-recordings)")
     parser.add_argument("--keywords", nargs="+", required=True, metavar="WORD", help="words to spot: names of folders")
-    parser.add_argument("--output_path", type=Path, default=TRAINED,
-                        help=f"the model folder, replaced (default: {TRAINED}, which the other commands then use)")
+    parser.add_argument("--output_path", type=Path, default=TRAINED, metavar="DIR",
+                        help=f"model folder, replaced (default: {TRAINED}, which the other commands then use)")
     parser.add_argument("--synthesize", action="store_true",
                         help="let 100 synthetic voices say the words too, as English; no recordings are needed then")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+    parser.add_argument("--seed", type=within(int, 0), default=0, metavar="N",
+                        help="of all random choices (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     from kws.training.teach_job import teach
 
     check_alone("kws teach")
+    if not args.synthesize and not args.recordings.is_dir():
+        raise DataError(f"{args.recordings}: no such folder; expected a folder of recordings for each word in it. `kws "
+                        f"record {args.keywords[0]} --output_path {args.recordings}` makes it; --synthesize needs none",
+                        "not_found")
     config = load_config(BODY / "own.yaml", [
         f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
             "data.root": str(args.recordings), "data.keywords": args.keywords,

@@ -1,4 +1,4 @@
-"""How sure one can be of few recordings: each speaker, or each recording, is left out in turn and answered."""
+"""Cross-validation on few recordings: each speaker, or each recording, is left out of training in turn and answered."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from kws.training.teaching import Lesson, fit
 
 _MOST_FOLDS = 10
 _CURVE, _CURVE_FOLDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100), 3  # recordings of a keyword
-_VARIATIONS = 4  # of a recording; a fit of the many that are made here need not see all of them
+_VARIATIONS = 4  # of a recording: there are many fits here, and they need no more
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """Rows of recordings and of the body's other words: those that are learned from, and those left out."""
+    """Rows of recordings and of the body's other words: those to train on, and those left out."""
 
     learned: np.ndarray
     left: np.ndarray
@@ -31,13 +31,12 @@ class _Fold:
 
 
 def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
-    """Answer every recording by a classifier that learned from others'.
+    """Answer every recording by a classifier that was trained without it.
 
     Args:
-        lesson: all of it; its recordings in the order of the table.
+        lesson: all recordings, in the order of the table.
         table: `path`, `label`, `word`, `speaker` of every recording.
-        refused: share of other words that are to be refused: decides how much rarer keywords are taken to be than in
-            the lesson.
+        refused: share of other words to refuse; it decides how much rarer than in training keywords are assumed to be.
     """
     lesson = replace(lesson, embeddings=lesson.embeddings[:, :_VARIATIONS])
     is_keyword = (lesson.targets < len(lesson.labels.keywords)) & lesson.asked
@@ -69,9 +68,9 @@ def share_of(count: int, total: int) -> tuple[float, float, float]:
 
 
 def _folds(lesson: Lesson, groups: np.ndarray, most: int) -> Iterator[_Fold]:
-    """Leave out groups in turn, some together, and as many parts of the other words, drawn once.
+    """Leave out groups in turn, several at once if there are more than `most`, and as many random parts of other words.
 
-    Synthetic voices are always learned from, where there are people too.
+    Synthetic voices are never left out if people speak, too.
     """
     asked = np.flatnonzero(lesson.asked)
     count = min(most, len(set(groups[asked])))
@@ -86,12 +85,12 @@ def _folds(lesson: Lesson, groups: np.ndarray, most: int) -> Iterator[_Fold]:
 
 
 def _answered(logits: np.ndarray) -> np.ndarray:
-    """Keep the rows that some classifier answered."""
+    """Keep the rows that were answered: [N, C] -> [M, C]."""
     return logits[~np.isnan(logits).any(axis=1)]
 
 
 def _rarity(others: np.ndarray, lesson: Lesson, refused: float) -> float:
-    """Find how much rarer keywords must be taken to be for so many of the other words [N, C] to be refused."""
+    """Find how much rarer keywords must be assumed to be to refuse such a share of other words, [N, C] logits."""
     if not len(others):
         return 1.0
     count = len(lesson.labels.keywords)
@@ -99,7 +98,7 @@ def _rarity(others: np.ndarray, lesson: Lesson, refused: float) -> float:
 
 
 def _rarer(logits: np.ndarray, lesson: Lesson, rarity: float) -> np.ndarray:
-    """Take keywords to be rarer: [N, C] -> same, see `kws.training.prior`."""
+    """Assume that keywords are rarer: [N, C] logits -> same, see `kws.training.prior`."""
     return logits + np.log(rarity) * (np.arange(len(lesson.labels)) >= len(lesson.labels.keywords))
 
 
@@ -112,7 +111,7 @@ def _answers(table: pd.DataFrame, lesson: Lesson, logits: np.ndarray) -> pd.Data
 
 
 def _curve(lesson: Lesson, groups: np.ndarray, refused: float) -> pd.DataFrame:
-    """See how many keywords are found by classifiers that learned from fewer recordings of each."""
+    """Measure the share of keywords found by classifiers trained on fewer recordings of each."""
     num_keywords = len(lesson.labels.keywords)
     folds = list(_folds(lesson, groups, _CURVE_FOLDS))
     fewest = min((np.bincount(lesson.targets[fold.learned])[:num_keywords].min() for fold in folds), default=0)
@@ -131,7 +130,7 @@ def _curve(lesson: Lesson, groups: np.ndarray, refused: float) -> pd.DataFrame:
 
 
 def _first(lesson: Lesson, rows: np.ndarray, count: int) -> np.ndarray:
-    """Keep so many rows of every keyword, drawn once, and all others."""
+    """Keep `count` random rows of every keyword, and all other rows."""
     order = np.random.default_rng(0).permutation(rows)
     targets = lesson.targets[order]
     rank = pd.Series(targets).groupby(targets).cumcount().to_numpy()

@@ -1,4 +1,4 @@
-"""What few recordings can tell about a model of own words."""
+"""How sure one can be of a model that learned from few recordings."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from typing import Optional
 
 import pandas as pd
 
-_DOUBTFUL = 0.3  # share of its answer's confidence that a recording's own word has, below which it is worth hearing
-_CONFUSED = 2  # recordings of a word that were taken for the same other one, from which on it is said
+_DOUBTFUL = 0.3  # confidence of a recording's own word by that of the answer; below it a person should listen
+_CONFUSED = 2  # recordings of a word taken for the same other one, from which on this is reported
 
 
 @dataclass(frozen=True)
 class OwnWords:
-    """How recordings were answered that were left out in turn.
+    """Answers to recordings that were left out of training in turn.
 
     Args:
         keywords: words to spot.
-        answers: one row per recording: `path`, `label`, `answer`, `confidence` of that, `own` of its label.
-        found: share of keywords that were answered rightly, and its 95 % interval; None: none could be left out.
-        others_taken: share of other words, left out likewise, that were answered with a keyword; they are also what
-            `rarity` was chosen by.
-        rarity: how many times rarer than in the lesson keywords must be taken to be for that.
-        by_speaker: whether all recordings of a speaker were left out together.
+        answers: one row per recording: `path`, `label`, `answer`, `confidence` of the answer, `own`: that of the label.
+        found: share of keywords that were answered correctly, and its 95 % interval; None if none could be left out.
+        others_taken: share of other words, also left out in turn, that were answered with a keyword. `rarity` was
+            chosen on the same words.
+        rarity: how many times rarer than in training keywords are assumed to be.
+        by_speaker: whether all recordings of a speaker were left out together, not one by one.
         synthetic: whether only synthetic voices speak.
-        curve: `recordings` of each keyword learned from, and the share `found`.
+        curve: one row per number of `recordings` of each keyword: the share `found` after training on so many.
     """
 
     keywords: tuple[str, ...]
@@ -47,7 +47,7 @@ class OwnWords:
         return pd.DataFrame([self._row(word, rows) for word, rows in self._of_keywords().groupby("label", sort=False)])
 
     def doubtful(self) -> pd.DataFrame:
-        """Recordings of keywords that sound like something else to a model that learned from the others."""
+        """Recordings of keywords that a model trained on the others takes for something else, the worst first."""
         rows = self._of_keywords()
         doubt = rows["own"] / rows["confidence"]
         return rows.assign(doubt=doubt)[doubt < _DOUBTFUL].sort_values("doubt")[["path", "label", "answer", "own"]]
@@ -64,19 +64,20 @@ class OwnWords:
 def summary_text(own: OwnWords) -> str:
     """Say how sure one can be, in lines for a terminal."""
     if own.found is None or own.others_taken is None:
-        return "nothing can be left out: record each word at least twice, better ten times and by several people"
+        return ("how sure the model is cannot be measured: record each word at least twice, better ten times, by "
+                "several people")
     found, low, high = own.found
     who = "by people it had not heard" if own.by_speaker else "by the same voice"
     if own.synthetic:
         who = "by synthetic voices it had not heard (people are harder)"
-    lines = [f"left out in turn, {found:.0%} of the keywords {who} are found ({low:.0%} to {high:.0%}) "
-             f"where {own.others_taken:.1%} of other words are taken for one"]
+    lines = [f"recordings left out in turn: {found:.0%} of the keywords {who} are found (95% interval {low:.0%} to "
+             f"{high:.0%}), {own.others_taken:.1%} of other words are taken for a keyword"]
     for row in own.per_word().itertuples(index=False):
         word, _, share, instead, times = row
-        confused = f"   taken for {instead} {times} times: one of the two may need another name"
+        confused = f"   taken for {instead} {times} times: choose another word for one of the two"
         lines.append(f"  {word:<16}{share:6.0%}" + confused * (instead in own.keywords and times >= _CONFUSED))
     doubtful = own.doubtful()
     if len(doubtful):
-        lines.append("listen to these again; they sound like something else: " + ", ".join(
+        lines.append("listen to these again, they sound like something else: " + ", ".join(
             f"{row.path} ({row.answer})" for row in doubtful.head(5).itertuples()))
     return "\n".join(lines)

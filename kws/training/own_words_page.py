@@ -1,4 +1,4 @@
-"""The page about a model of own words: what is found, what is taken for what, whether more recordings would help."""
+"""The page about a model of own words: what is found, what is confused, whether more recordings would help."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -29,8 +29,8 @@ def write_own_words(own: OwnWords, path: Path, title: str) -> None:
         sections.append(Section("Would more recordings help", "Where the curve still rises at its end, they would.",
                                 [_curve_figure(own.curve)]))
     if len(own.doubtful()):
-        sections.append(Section("Listen to these again", "To a model that learned from the others, these sound like "
-                                "something else: another word, cut, quiet, or said differently.",
+        sections.append(Section("Listen to these again", "A model trained on the other recordings takes these for "
+                                "something else. They may be another word, cut, quiet, or said differently.",
                                 table=own.doubtful().head(_MOST_LISTED)))
     write_page(path, title, sections)
 

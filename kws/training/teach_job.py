@@ -1,4 +1,4 @@
-"""The job of teaching own words: prepared store and body -> model folder, and what the recordings left out say."""
+"""Train a model of own words: prepared store and body -> model folder, and the answers to recordings left out."""
 from __future__ import annotations
 
 import json
@@ -34,9 +34,9 @@ def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
 
     Args:
         config: the configuration.
-        tracker: is told that a training begins; None disables tracking.
+        tracker: receives the start of the training; None disables tracking.
     Returns:
-        how recordings were answered that were left out in turn.
+        the answers to recordings that were left out in turn.
     Raises:
         ConfigError: if there is no such body, or the configuration's front end is not the body's.
         DataError: if the prepared store is missing or made for other settings.

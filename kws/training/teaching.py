@@ -1,9 +1,8 @@
-"""Own words from few recordings: a classifier on a body that knows speech, and how sure one can be of it.
+"""Own words from few recordings: a classifier on the embeddings of a body that knows speech.
 
-A body that has learned to tell thousands of words apart need not learn anew for a few more: what it makes of the
-recordings, each varied many times, is told apart by logistic regression, from what it makes of words that are none of
-them and that come with it. That takes seconds, so every speaker can be left out in turn to see how the others' words
-carry over.
+The body has learned to tell thousands of words apart and stays as it is. Logistic regression separates its embeddings
+of the recordings, each augmented many times, from the embeddings of other words, which come with the body. That takes
+seconds, so `kws.training.left_out` can leave out every speaker in turn.
 """
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from kws.training.body import Others
 # Chosen on words that the body had not learned (docs/experiments.md).
 _STRENGTH = 10.0  # of the fit against the regularisation, scikit-learn's C
 _SYNTHETIC_SHARE = 0.2
-_EVENNESS = 0.02  # share of the mean variance that is added to each
+_EVENNESS = 0.02  # of the mean variance, added to each variance
 _MOST_ITERATIONS = 300
 _CLIPS_AT_A_TIME = 64
 
@@ -45,14 +44,14 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a classifier learns from.
+    """What a classifier is trained on.
 
     Args:
-        embeddings: [N, A, K] of N recordings, as they are and varied in A - 1 ways.
+        embeddings: [N, A, K] of N recordings: first as they are, then augmented A - 1 times.
         targets: [N] label indices.
         synthetic: [N] bool, whether a synthetic voice speaks.
         labels: of the model.
-        others: the body's own.
+        others: other words and silence, which come with the body.
     """
 
     embeddings: np.ndarray
@@ -63,7 +62,7 @@ class Lesson:
 
     @property
     def asked(self) -> np.ndarray:
-        """[N] bool: what people say; where only synthetic voices speak, what they say."""
+        """[N] bool: recordings of people; all of them if only synthetic voices speak."""
         return ~self.synthetic | self.synthetic.all()
 
     def of(self, rows: np.ndarray, others: np.ndarray) -> Lesson:
@@ -76,17 +75,17 @@ class Lesson:
 @torch.inference_mode()
 def embed(model: KwsForAudioClassification, waveforms: np.ndarray, augmenter: Augmenter, noise: Optional[NoiseBank],
           variations: int, seed: int) -> np.ndarray:
-    """Hear recordings with a body, as they are and varied.
+    """Embed recordings with a body, as they are and augmented.
 
     Args:
-        model: whose body it is.
+        model: holds the body.
         waveforms: [N, T] int16.
-        augmenter: varies them.
-        noise: that it mixes in.
+        augmenter: makes the variations.
+        noise: mixed into them; None mixes in nothing.
         variations: A - 1.
         seed: of the variations.
     Returns:
-        [N, A, K] float32; what is not varied comes first.
+        [N, A, K] float32; the recordings as they are come first.
     """
     network, generator = cast(FoldedMelNetwork, model.network), torch.Generator().manual_seed(seed)
     parts = []
@@ -99,7 +98,7 @@ def embed(model: KwsForAudioClassification, waveforms: np.ndarray, augmenter: Au
 
 
 def fit(lesson: Lesson) -> Classifier:
-    """Fit logistic regression in which every keyword counts alike, and other words as much as all keywords.
+    """Fit logistic regression in which every keyword has the same weight, and other words that of all keywords.
 
     Embeddings are compared in units of how much the voices that say one word differ (within-class covariance
     normalisation: A. Hatch, S. Kajarekar, A. Stolcke, Interspeech 2006), so that the fit prefers what carries over to
@@ -121,13 +120,13 @@ def fit(lesson: Lesson) -> Classifier:
 
 
 def whitening(within: np.ndarray) -> np.ndarray:
-    """Find the [K, K] that turns this covariance, somewhat evened out, into that of independent numbers."""
+    """Find the [K, K] matrix that whitens this covariance, to the diagonal of which a little is added."""
     size = len(within)
     return np.linalg.cholesky(np.linalg.inv(within + _EVENNESS * np.trace(within) / size * np.eye(size)))
 
 
 def _weights(targets: np.ndarray, synthetic: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Weigh rows so that each keyword and silence count alike, other words as much as all keywords; they sum to 1.
+    """Weigh rows so that each keyword and silence have the same sum, other words that of all keywords; the total is 1.
 
     Where people and synthetic voices say a word, the latter have `_SYNTHETIC_SHARE` of its weight.
     """
@@ -140,7 +139,7 @@ def _weights(targets: np.ndarray, synthetic: np.ndarray, labels: LabelSet) -> np
 
 
 def write_classifier(classifier: Classifier, model: KwsForAudioClassification) -> None:
-    """Put a fitted classifier in the place of a network's own."""
+    """Replace the classifier of a network by a fitted one."""
     layer = cast(torch.nn.Linear, cast(FoldedMelNetwork, model.network).head[-1])
     layer.weight.data = torch.from_numpy(classifier.weight)
     layer.bias.data = torch.from_numpy(classifier.bias)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kws.commands.cli import (EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, add_verbosity, guard, logger,
-                              start_logging)
+                              start_logging, within)
 from kws.errors import AudioError, ConfigError, DataError
 from kws.inference.cores import available_cores
 
@@ -41,7 +41,8 @@ def test_what_main_returns_is_the_exit_code():
 @pytest.mark.parametrize("error, code, message", [
     (DataError("data: no such folder"), EXIT_BAD_INPUT, "error: data: no such folder\n"),
     (AudioError("a.wav: 0 bytes", "empty_audio"), EXIT_BAD_INPUT, "error: a.wav: 0 bytes\n"),
-    (ConfigError("c.yaml", ["a: b", "c: d"]), EXIT_BAD_INPUT, "error: c.yaml: 2 problem(s)\n  a: b\n  c: d\n"),
+    (ConfigError("c.yaml", ["a: b", "c: d"]), EXIT_BAD_INPUT, "error: c.yaml: 2 problems\n  a: b\n  c: d\n"),
+    (ConfigError("c.yaml", ["a: b"]), EXIT_BAD_INPUT, "error: c.yaml: a: b\n"),
     (FileNotFoundError(2, "No such file or directory", "a.txt"), EXIT_BAD_INPUT,
      "error: a.txt: No such file or directory\n"),
     (OSError("broken"), EXIT_BAD_INPUT, "error: broken\n"),
@@ -178,3 +179,18 @@ def test_cores_follow_the_quota(tmp_path, monkeypatch, groups, files, expected):
     if groups is not None:
         (tmp_path / "groups").write_text(groups)
     assert available_cores(tmp_path / "groups", tmp_path) == expected
+
+
+@pytest.mark.parametrize("kind, text, value", [(int, "1", 1), (int, "1000", 1000), (float, "0.3", 0.3),
+                                               (float, "1", 1.0)])
+def test_a_number_within_its_range_is_read(kind, text, value):
+    assert within(kind, 0.3, 1000)(text) == value and type(within(kind, 0.3, 1000)(text)) is kind
+
+
+@pytest.mark.parametrize("kind, text", [(int, "0"), (int, "-1"), (int, "1.5"), (int, "x"), (int, ""), (float, "0.2"),
+                                        (float, "nan"), (float, "inf"), (float, "x")])
+@pytest.mark.parametrize("most, told", [((1000,), "0.3 to 1,000"), ((), "0.3 or more")])
+def test_other_numbers_are_refused_with_what_was_expected(kind, text, most, told):
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        within(kind, 0.3, *most)(text)
+    assert str(caught.value) == f"{text}: expected {'a whole number' if kind is int else 'a number'}, {told}"

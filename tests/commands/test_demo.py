@@ -99,7 +99,7 @@ def test_a_taken_port_is_told(site, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["demo", "--port", str(port)]) == EXIT_BAD_INPUT
-    assert f"127.0.0.1:{port}: cannot be listened at" in capsys.readouterr().err
+    assert f"127.0.0.1:{port}: cannot be used" in capsys.readouterr().err
 
 
 def test_it_is_offered_with_what_browsers_must_know(site):

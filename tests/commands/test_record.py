@@ -104,8 +104,9 @@ def test_a_longer_window_takes_longer_words(capsys):
 
 def test_a_recording_without_a_word_is_bad_input(capsys):
     soundfile.write("a.wav", np.zeros(RATE), RATE)
-    assert main(["record", "left", "a.wav"]) == EXIT_BAD_INPUT
-    assert "no take was found" in capsys.readouterr().err and not Path("my-recordings").exists()
+    for options in ([], ["--takes", "2"]):
+        assert main(["record", "left", "a.wav", *options]) == EXIT_BAD_INPUT
+        assert capsys.readouterr().err.startswith("error: no take was found") and not Path("my-recordings").exists()
 
 
 def test_a_bad_recording_does_not_stop_the_others(capsys):

@@ -227,3 +227,15 @@ def test_a_silent_microphone_is_told(server):
     recorder.wait_for("Is the microphone switched off?")
     recorder.process.kill()
     recorder.end()
+
+
+def test_without_a_terminal_prompts_are_lines(server, recording):
+    process = subprocess.Popen([sys.executable, "-m", "kws", "record", "word", "--speaker", "anna", "--takes", "2"],
+                               env=server.environment, cwd=server.folder, text=True, stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    room, prompt = process.stderr.readline(), process.stderr.readline()
+    assert "the room is at " in room and prompt == "say: word 1/2\n"
+    server.play(recording)
+    shown, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == EXIT_OK and told == "say: word 2/2\n"
+    assert [line.split()[1] for line in shown.splitlines()] == ["1/2", "2/2"]

@@ -257,6 +257,13 @@ def test_a_keyword_without_recordings_is_told(recordings, here, capsys):
     assert "no clips of the keyword(s) lights" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there_is_told_with_what_makes_it(here, capsys):
+    assert main(["teach", "nowhere", "--keywords", "lights", "fan"]) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith("error: nowhere: no such folder") and "kws record lights" in error
+    assert "--synthesize" in error and error.count("\n") == 1 and not list(here.rglob("*"))
+
+
 def test_an_unreadable_recording_is_named(recordings, here, capsys):
     (recordings / "yes" / "broken_nohash_0.wav").write_bytes(b"RIFF")
     assert main(["teach", str(recordings), "--output_path", "models/kws", "--keywords", "yes", "no"]) == EXIT_BAD_INPUT

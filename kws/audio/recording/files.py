@@ -1,4 +1,4 @@
-"""Where takes go: a data folder for training, a folder for each word, speaker and number in the name of each file."""
+"""Write takes into a data folder: a folder for each word, speaker and number in the name of each file."""
 from __future__ import annotations
 
 import io
@@ -17,7 +17,7 @@ from kws.files.locks import exclusive
 from kws.model.labels import normal
 
 _BETWEEN = "_nohash_"  # speaker and number of the take, as Speech Commands has it
-_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff/\\:*?\"<>|]")  # of files, on any system
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff/\\:*?\"<>|]")  # on some system
 _LONGEST_NAME = 200  # bytes; with number and suffix it has at most 255
 
 
@@ -38,11 +38,11 @@ def checked_speaker(name: str) -> str:
 
 
 class TakeFolder:
-    """Writes the takes of one speaker.
+    """Writes the takes of one speaker into a data folder.
 
     Args:
-        root: the data folder, which is made.
-        speaker: in normal form.
+        root: the data folder; made if it is missing.
+        speaker: in the normal form of `checked_speaker`.
         sample_rate: Hz.
     """
 
@@ -51,22 +51,23 @@ class TakeFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep others from recording into the folder; find out now whether it can be written.
+        """Lock the folder against other recordings; this also shows whether it can be written.
 
         Raises:
             DataError: "in_use" if another recording goes on there.
         """
         takes = self._root / TAKES_FOLDER
+        missing = [path for path in (takes, self._root) if not path.exists()]
         try:
             with exclusive(takes / "recording", "kws record"):
                 yield
         finally:
-            for path in (takes, self._root):  # of which nothing was used
-                with suppress(OSError):
+            for path in missing:
+                with suppress(OSError):  # not empty: something was recorded
                     path.rmdir()
 
     def write(self, word: str, clip: np.ndarray, take: np.ndarray) -> Path:
-        """Write a clip, and the whole take it is from; nothing is replaced.
+        """Write a clip and its whole take under the next free number.
 
         Args:
             word: in normal form.
@@ -86,16 +87,16 @@ class TakeFolder:
         return folder / name
 
     def remove(self, path: Path) -> None:
-        """Remove a clip that `write` returned, and its take."""
-        path.unlink()
-        (self._root / TAKES_FOLDER / path.parent.name / path.name).unlink()
+        """Remove a clip that `write` returned, and its take, if nobody else did."""
+        path.unlink(missing_ok=True)
+        (self._root / TAKES_FOLDER / path.parent.name / path.name).unlink(missing_ok=True)
 
     def _folder(self, place: Path, word: str) -> Path:
         """Find the folder of a word, however its name is composed."""
         return next((path for path in _files(place) if normal(path.name) == word), place / word)
 
     def _number(self, name: str) -> int:
-        """Read the number off the name of a take of the speaker; -1 for any other name."""
+        """Read the number in the name of a take of the speaker; -1 for any other name."""
         found = re.match(rf"{re.escape(self._speaker)}{_BETWEEN}(\d+)", normal(name), re.I)
         return int(found[1]) if found else -1
 

@@ -1,4 +1,4 @@
-"""Single keys from a terminal, taken while something else goes on."""
+"""Read single keys from a terminal without waiting for them."""
 from __future__ import annotations
 
 import os
@@ -17,7 +17,7 @@ class Keyboard:
     """Reads keys without Enter and without waiting; use it as a context, which leaves the terminal as it was.
 
     Args:
-        terminal: standard input; where it is not one, no key is ever pressed.
+        terminal: standard input; if it is no terminal, no key is ever pressed.
     """
 
     def __init__(self, terminal: Optional[TextIO]) -> None:
@@ -42,7 +42,7 @@ class Keyboard:
             termios.tcsetattr(self._handle, termios.TCSADRAIN, self._before)
 
     def pressed(self) -> str:
-        """Return the keys that were pressed since the last call, "" for none."""
+        """Return the keys that were pressed since the last call, in lower case; "" for none."""
         if self._handle is None or not select.select([self._handle], [], [], 0)[0]:
             return ""
         keys = os.read(self._handle, 1000)

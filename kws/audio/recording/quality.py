@@ -1,4 +1,4 @@
-"""What of a take becomes a clip, and whether it is worth keeping."""
+"""Cut a take to a clip, and say what is wrong with a bad one."""
 from __future__ import annotations
 
 from typing import Optional
@@ -14,7 +14,7 @@ _FLAT_PLACES = 3
 _LEAST_PEAK = 0.05  # below it 16 bits make all tops flat
 _SHORTEST_SECONDS = 0.1
 _QUIETEST_DB = -45.0  # dBFS of a take's loudest tenth of a second
-_NOISIEST_DB = 10.0  # that it must be above the room
+_LEAST_ABOVE_ROOM_DB = 10.0  # of the same
 _LEVEL_SECONDS = 0.1
 _HOP_SECONDS = 0.01
 _RIM_HOPS = 5  # at both ends of a take: not louder than noise that came with the word
@@ -46,14 +46,14 @@ def fault_of(take: Take, window_seconds: float) -> Optional[str]:
     if take.cut:
         return f"it is cut off at its {take.cut}; leave half a second of silence around each word"
     if _is_clipped(take.sound):
-        return "too loud: it is clipped; go further away, or turn the microphone's level down"
+        return "too loud: clipped; go further from the microphone, or turn its level down"
     if level < _QUIETEST_DB:
         return f"too quiet ({level:.0f} dBFS); speak up, or go nearer to the microphone"
-    if level - take.floor_db < _NOISIEST_DB:
+    if level - take.floor_db < _LEAST_ABOVE_ROOM_DB:
         return (f"only {level - take.floor_db:.0f} dB above the room's {take.floor_db:.0f} dBFS; speak up, or find a "
                 "quieter place")
     if take.seconds < _SHORTEST_SECONDS:
-        return f"too short ({take.seconds:.2f} s); it is no word"
+        return f"too short ({take.seconds:.2f} s) for a word"
     if take.seconds > LONGEST_SECONDS:
         return f"sound without a pause for {take.seconds:.1f} s; leave half a second of silence around each word"
     first, last = _core(take)

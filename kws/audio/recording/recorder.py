@@ -1,4 +1,4 @@
-"""Record takes of words: which is next, which are kept, and why others are not."""
+"""Collect takes of words: which word is next, which takes are kept, and why others are refused."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -15,13 +15,11 @@ class Kept:
     """A take that was written.
 
     Args:
-        word: that it is of.
-        path: of the clip.
-        take: the whole of it.
-        level_db: of its loudest part, dBFS.
+        path: of its clip.
+        take: the whole take.
+        level_db: dBFS of its loudest part.
     """
 
-    word: str
     path: Path
     take: Take
     level_db: float
@@ -29,13 +27,13 @@ class Kept:
 
 @dataclass
 class Recorder:
-    """Takes of some words, by one speaker.
+    """Collects takes of some words by one speaker.
 
     Args:
-        words: in normal form; said in turn, so that each take is a new start.
-        wanted: takes of each word; None: as many as there are.
-        folder: where they go.
-        window_seconds: that a word has to fit in.
+        words: in normal form; asked for in turn, so that takes of one word sound less alike.
+        wanted: takes of each word; None keeps all there are.
+        folder: writes them.
+        window_seconds: length that a word has to fit in.
     """
 
     words: Sequence[str]
@@ -47,33 +45,34 @@ class Recorder:
 
     @property
     def word(self) -> str:
-        """What is to be said next."""
+        """The word to say next."""
         return self.words[len(self.kept) % len(self.words)]
 
     @property
     def is_complete(self) -> bool:
-        """Whether all takes are there."""
+        """Whether no more takes are wanted."""
         return self.wanted is not None and len(self.kept) >= self.wanted * len(self.words)
 
     @property
     def prompt(self) -> str:
-        """The next word, and which take of it this is."""
+        """The next word, and the number of its take."""
         number = len(self.kept) // len(self.words) + 1
         return f"{self.word} {number}" + (f"/{self.wanted}" if self.wanted is not None else "")
 
     def add(self, take: Take) -> Optional[str]:
-        """Keep a take; or return why not."""
+        """Keep a good take; return why another is refused."""
         fault = fault_of(take, self.window_seconds)
         if fault is not None:
             self.refused += 1
             return fault
         path = self.folder.write(self.word, clip_of(take, self.window_seconds), take.samples)
-        self.kept.append(Kept(self.word, path, take, level_db(take)))
+        self.kept.append(Kept(path, take, level_db(take)))
         return None
 
-    def drop(self) -> Optional[Kept]:
-        """Remove the last take that was kept, so that it is asked for again; return it, if there was one."""
+    def drop(self) -> Optional[Path]:
+        """Remove the last take that was kept, which is asked for again; return its path, None if there is none."""
         if not self.kept:
             return None
-        self.folder.remove(self.kept[-1].path)
-        return self.kept.pop()
+        path = self.kept.pop().path
+        self.folder.remove(path)
+        return path

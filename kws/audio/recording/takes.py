@@ -1,4 +1,4 @@
-"""Takes in running sound: each stretch of sound between pauses is one, found by its energy.
+"""Find takes in running sound by their energy: each stretch of sound between two pauses is one.
 
 Four bands are compared with their own noise floors, so that a soft "s" counts over rumble and a vowel over hiss. What
 is found depends on the sound alone, not on the pieces that it comes in.
@@ -41,10 +41,10 @@ class Take:
     Args:
         samples: [T] float32, mono.
         sample_rate: Hz.
-        start, end: of the sound, in `samples`.
-        at_seconds: of the first sample, from the start of the stream.
-        floor_db: level of what is heard in pauses, dBFS.
-        cut: where sound is missing: "beginning", "end" or "".
+        start, end: first sample of the sound, and the one after its last.
+        at_seconds: time of the first of `samples`, from the start of the stream.
+        floor_db: level of the pauses, dBFS.
+        cut: which end of the sound is missing: "beginning", "end" or "".
     """
 
     samples: np.ndarray
@@ -62,12 +62,12 @@ class Take:
 
     @property
     def seconds(self) -> float:
-        """How long the sound is."""
+        """Length of the sound."""
         return (self.end - self.start) / self.sample_rate
 
 
 class TakeFinder:
-    """Finds takes in sound that comes in pieces.
+    """Finds takes in sound that comes in pieces; the length of the pieces makes no difference.
 
     Args:
         sample_rate: Hz.
@@ -111,7 +111,7 @@ class TakeFinder:
         return takes
 
     def _add(self, samples: np.ndarray) -> None:
-        known = max(len(self._levels) * self._hop, 0)
+        known = len(self._levels) * self._hop
         self._samples = np.concatenate([self._samples, samples])
         self._levels = np.concatenate([self._levels, _levels(self._samples[known:], self._hop, self.sample_rate)])
 

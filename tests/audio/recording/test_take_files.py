@@ -57,6 +57,16 @@ def test_a_take_that_is_removed_leaves_nothing(tmp_path):
     assert folder.write("lights", CLIP, TAKE).name == "anna_nohash_0.wav"
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_in_which_nothing_was_recorded_is_as_before(made, tmp_path):
+    root = tmp_path / "mine"
+    if made:
+        root.mkdir()
+    with TakeFolder(root, "anna", RATE).alone():
+        pass
+    assert root.exists() is made and not list(tmp_path.glob("mine/*"))
+
+
 @pytest.mark.parametrize("name", ["anna", "Anna Maria", "anna-2", "a_b", "Zoë", "张伟", "o'neil", "a.b", "nohash", "1"])
 def test_the_speaker_can_be_read_back(name, tmp_path):
     path = TakeFolder(tmp_path, checked_speaker(unicodedata.normalize("NFD", name)), RATE).write("lights", CLIP, TAKE)
