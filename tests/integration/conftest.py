@@ -206,8 +206,9 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Words with pauses, after a silence in which a microphone may be opened: 11 s, 16 kHz."""
-    words = soundfile.read(ROOT / "docs/samples/five-words.flac")[0][:72000]  # the last one is a matter of 5 ms
-    pieces = [np.zeros(12000), words, np.zeros(4800), words, np.zeros(12800)]
+    pieces = [np.zeros(12000)]
+    for name in ("five-words", "stop", "yes", "left"):
+        pieces += [soundfile.read(ROOT / f"docs/samples/{name}.flac")[0], np.zeros(4800)]
     path = tmp_path_factory.mktemp("spoken") / "words.wav"
-    soundfile.write(path, np.concatenate(pieces), 16000)
+    soundfile.write(path, np.concatenate([*pieces, np.zeros(8000)]), 16000)
     return path
