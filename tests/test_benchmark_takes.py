@@ -15,11 +15,11 @@ def script(tmp_path):
     spec = importlib.util.spec_from_file_location("benchmark_takes", ROOT / "scripts/benchmark_takes.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    for word in ("left", "yes"):
+    for word in ("left", "stop"):
         (tmp_path / word).mkdir()
         shutil.copy(ROOT / f"docs/samples/{word}.flac", tmp_path / word / "anna_nohash_0.flac")
-    (tmp_path / "validation_list.txt").write_text("left/anna_nohash_0.wav\nyes/anna_nohash_0.wav\n")
-    return lambda *arguments: guard(script.main, [str(tmp_path), "--words", "left", "yes", *arguments])
+    (tmp_path / "validation_list.txt").write_text("left/anna_nohash_0.wav\nstop/anna_nohash_0.wav\n")
+    return lambda *arguments: guard(script.main, [str(tmp_path), "--words", "left", "stop", *arguments])
 
 
 def test_every_word_is_a_take_in_silence_and_in_noise(script, capsys):
