@@ -86,7 +86,7 @@ def test_takes_go_on_where_they_ended_and_stop_when_there_are_enough(capsys):
 
 
 def test_takes_that_are_refused_are_told_and_others_take_their_place(capsys):
-    source = recording("a.wav", 1, 30, 0.1, 0.9)
+    source = recording("a.wav", 1, 30, 0.03, 0.9)
     assert main(["record", "left", source, "--speaker", "anna"]) == EXIT_SOME_FAILED
     clipped, quiet, summary = capsys.readouterr().err.splitlines()
     assert clipped.startswith("a.wav: not kept, at ") and "clipped" in clipped and "speak up" in quiet
