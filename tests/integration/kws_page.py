@@ -130,7 +130,8 @@ def check_recording(page: Page, path: Path) -> None:
         assert mine.pop("path") == path.name and mine.keys() == theirs.keys()
         for key in ("start_s", "end_s", "time_s"):
             assert mine[key] == pytest.approx(theirs[key], abs=0.0011 if exact else HOP + 0.001)
-        assert mine["confidence"] == pytest.approx(theirs["confidence"], abs=1e-4 if exact else 0.05)
+        # A row sooner or later may be a fifteenth of the confidence, the mean of so many.
+        assert mine["confidence"] == pytest.approx(theirs["confidence"], abs=1e-4 if exact else 0.08)
     shown = page.evaluate("[...document.querySelectorAll('#heard li')].map((item) => item.innerText).reverse()")
     assert len(shown) == len(found) and all(item["word"] in line for item, line in zip(found, shown))
     assert page.complaints == []

@@ -74,7 +74,7 @@ def test_the_microphone_gives_what_listen_gives(address, spoken, tmp_path, rate,
             assert page.complaints == []
         if not lost:
             break  # else this machine was too busy, and the page said so
-    check_shifts(found, wanted, HOP + 0.001)
+    check_shifts(found, wanted, 0.05)
     if not is_hidden:
         print(f"frames: median {np.median(gaps):.1f} ms, 95 % within {np.percentile(gaps, 95):.1f} ms")
         assert np.median(gaps) < 50
