@@ -16,7 +16,7 @@ import psutil
 import pytest
 import soundfile
 import soxr
-from kws_page import (HOP, alert, check_recording, check_shifts, check_sliders, check_takes, expected, has_lost, heard,
+from kws_page import (alert, check_recording, check_shifts, check_sliders, check_takes, expected, has_lost, heard,
                       listen, listen_until, ready, saved, served, words)
 from picture_page import Chromium, browser, find_browser
 
