@@ -150,11 +150,11 @@ def check_sliders(page: Page, recording: Path) -> None:
     """A slider moved has to count, and its threshold to be taken back."""
     before = words(heard(page, recording))
     page.evaluate("""(() => {
-        const slider = document.querySelector('[aria-label="Least confidence of left"]');
+        const slider = document.querySelector('[aria-label="Least confidence of up"]');
         slider.value = 0.99;
         slider.dispatchEvent(new Event("input"));
     })()""")
-    assert words(heard(page, recording)) == [word for word in before if word != "left"] != before
+    assert words(heard(page, recording)) == [word for word in before if word != "up"] != before
     page.evaluate("document.querySelector('#thresholds-reset').click()")
     assert words(heard(page, recording)) == before
 
