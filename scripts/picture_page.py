@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
@@ -30,7 +31,7 @@ PICTURES = {"page-light": (1000, 1040, 1, "light"), "page-dark": (1000, 1040, 1,
             "page-phone": (390, 780, 2, "dark")}
 
 
-class Page:
+class Page(ABC):
     """One page of a browser; its children know how browsers are driven.
 
     Args:
@@ -41,17 +42,17 @@ class Page:
         self.profile = profile
         self.complaints: list[str] = []  # of the browser: errors that nobody caught, rules that were broken
 
+    @abstractmethod
     def open(self, address: str) -> None:
         """Go to an address, without waiting for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, expression: str) -> Any:
         """Return the value of an expression, awaited; raises RuntimeError if it throws."""
-        raise NotImplementedError
 
+    @abstractmethod
     def choose_files(self, selector: str, *paths: Path) -> None:
         """Choose files as in the dialogue of an input."""
-        raise NotImplementedError
 
     def wait_for(self, expression: str, seconds: float = 60.0) -> Any:
         """Wait until an expression is true, and return its value; raises TimeoutError."""
@@ -86,9 +87,9 @@ class ConnectedPage(Page):
                 return dict(message["result"])
             self.note(message["method"], message["params"])
 
+    @abstractmethod
     def note(self, method: str, parameters: dict[str, Any]) -> None:
         """Take note of what the browser tells of itself."""
-        raise NotImplementedError
 
 
 class Chromium(ConnectedPage):

@@ -1,9 +1,9 @@
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
+import benchmark as script
 from kws.config.sections import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,9 +12,6 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def benchmark(monkeypatch):
     """The script, with one small network and hardly any repetition."""
-    spec = importlib.util.spec_from_file_location("script_benchmark", ROOT / "scripts/benchmark.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     for name, value in (("_REPEATS", 1), ("_CALLS", 2), ("_BATCH_SIZE", 8),
                         ("architectures", lambda: [ROOT / "configs/arch/nano.yaml"])):
         monkeypatch.setattr(script, name, value)

@@ -1,10 +1,10 @@
 """The count of takes, on two clips of the documentation."""
-import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
 
+import benchmark_takes
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, guard
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,14 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def script(tmp_path):
-    spec = importlib.util.spec_from_file_location("benchmark_takes", ROOT / "scripts/benchmark_takes.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     for word in ("left", "stop"):
         (tmp_path / word).mkdir()
         shutil.copy(ROOT / f"docs/samples/{word}.flac", tmp_path / word / "anna_nohash_0.flac")
     (tmp_path / "validation_list.txt").write_text("left/anna_nohash_0.wav\nstop/anna_nohash_0.wav\n")
-    return lambda *arguments: guard(script.main, [str(tmp_path), "--words", "left", "stop", *arguments])
+    return lambda *arguments: guard(benchmark_takes.main, [str(tmp_path), "--words", "left", "stop", *arguments])
 
 
 def test_every_word_is_a_take_in_silence_and_in_noise(script, capsys):

@@ -1,31 +1,23 @@
 """The house is measured as it is: planted cycles are found, and lengths and shares are those of the files."""
-import importlib.util
 from pathlib import Path
 
 import pytest
 
+import measure_house
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK, guard
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("script_measure_house", ROOT / "scripts/measure_house.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-@pytest.fixture
-def measure(script, tmp_path):
+def measure(tmp_path):
     """measure({path below the package: code}) -> figures."""
     def figures(**files):
         for name, text in {"tests__test_a": "x = 1\n" * 4, **files}.items():
             path = tmp_path / f"{name.replace('__', '/')}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return script.figures(script.read(tmp_path / "house"), script.read(tmp_path / "tests"))
+        return measure_house.figures(measure_house.read(tmp_path / "house"), measure_house.read(tmp_path / "tests"))
 
     return figures
 
@@ -63,8 +55,8 @@ def test_lengths_and_shares(measure):
     assert found["tests / code"] == "0.31 lines"
 
 
-def test_command(script, tmp_path, capsys):
-    assert guard(script.main, [str(ROOT / "kws"), "--tests", str(ROOT / "tests")]) == EXIT_OK
+def test_command(tmp_path, capsys):
+    assert guard(measure_house.main, [str(ROOT / "kws"), "--tests", str(ROOT / "tests")]) == EXIT_OK
     assert "cycles of modules   none\n" in capsys.readouterr().out
-    assert guard(script.main, [str(tmp_path)]) == EXIT_BAD_INPUT
+    assert guard(measure_house.main, [str(tmp_path)]) == EXIT_BAD_INPUT
     assert "no Python files" in capsys.readouterr().err

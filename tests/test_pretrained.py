@@ -1,5 +1,4 @@
 """The model that ships with the repository, and what puts it there."""
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -8,7 +7,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pretrained
 import pytest
+from publish import main as publish_model, parse_args as parse_publish
 
 from kws import KeywordSpotter
 from kws.__main__ import build_parser, main
@@ -29,15 +30,8 @@ MAX_BYTES = 2_900_000
 MIN_ACCURACY = 0.93
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 def publish(*arguments):
-    return guard(script("publish").main, [str(argument) for argument in arguments])
+    return guard(publish_model, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -190,12 +184,12 @@ def test_the_docker_engine_is_given_the_trained_model(name):
 
 
 def test_every_step_that_makes_it_is_a_command_as_its_script_takes_it():
-    steps = script("pretrained").steps(Path("recordings"), Path("shipped"), [Path("talk"), Path("it's")])
+    steps = pretrained.steps(Path("recordings"), Path("shipped"), [Path("talk"), Path("it's")])
     assert [name for name, *_ in steps] == ["prepare", "train", "train", "train", "train", "train_streams", "export",
                                             "publish"]
     models = []
     for name, *arguments in steps:
-        args = script(name).parse_args(arguments) if name == "publish" \
+        args = parse_publish(arguments) if name == "publish" \
             else build_parser().parse_args([name.replace("_", "-"), *arguments])
         if name == "train_streams":
             streams = load_config(ROOT / args.config, args.set)

@@ -1,5 +1,5 @@
 """The road a user walks, on a tiny synthetic corpus, and what can go wrong on it."""
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -26,10 +26,7 @@ def run(name, *arguments):
     """Run a command, or a script that is none, in this process."""
     if (ROOT / f"kws/commands/{name}.py").is_file():
         return main([name.replace("_", "-"), *arguments])
-    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return guard(script.main, list(arguments))
+    return guard(importlib.import_module(name).main, list(arguments))
 
 
 @pytest.fixture(scope="module")

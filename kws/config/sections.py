@@ -195,6 +195,9 @@ class Config(Section):
                              f"expected 2 to features.n_fft = {self.features.n_fft}")
         if self.features.hop_ms * self.data.sample_rate < 1000:
             raise ValueError(f"features.hop_ms: {self.features.hop_ms:g} ms is less than one sample")
+        if self.streams.second_look is not None and self.training.trains == "classifier":
+            raise ValueError(f"streams.second_look: found {self.streams.second_look}; expected null, as "
+                             "training.trains: classifier trains no network")
         if self.features.fmax_hz > self.data.sample_rate / 2:
             raise ValueError(f"features.fmax_hz: {self.features.fmax_hz:g}; "
                              f"expected at most half of data.sample_rate = {self.data.sample_rate}")

@@ -202,6 +202,12 @@ def test_keywords_are_kept_in_one_form(tmp_path):
             load_config(path)
 
 
+def test_a_second_look_that_nothing_would_train_is_refused():
+    with pytest.raises(ConfigError, match="streams.second_look: found configs/arch/large.yaml; expected null"):
+        load_config(Path("configs/kws.yaml"), ["training.trains=classifier", "training.start_from=models/kws",
+                                               "streams.second_look=configs/arch/large.yaml"])
+
+
 @pytest.mark.parametrize("pattern, expected", [("([a-z]+)_", "a group called speaker"),
                                                ("(?P<speaker>", "not a regular expression")])
 def test_a_speaker_pattern_is_checked_before_it_is_used(pattern, expected):

@@ -302,8 +302,9 @@ def test_the_destination_may_not_be_in_use(good, tmp_path):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"hello", tar_gz(GOOD)[:-100], tar_gz({**GOOD, "../evil": b"evil"}), tar_gz({**GOOD, "evil": "../../evil"})],
-    ids=["empty", "text", "cut off", "a path out of it", "a link out of it"])
+    b"", b"hello", tar_gz(GOOD)[:-100], tar_gz({**GOOD, "../evil": b"evil"}), tar_gz({**GOOD, "/evil": b"evil"}),
+    tar_gz({**GOOD, "evil": "../../evil"})],
+    ids=["empty", "text", "cut off", "a path out of it", "an absolute path", "a link out of it"])
 def test_what_cannot_be_unpacked_leaves_nothing(tmp_path, content):
     (tmp_path / "bad.tar.gz").write_bytes(content)
     with fails("bad_archive", "bad.tar.gz"):

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from kws.export.compaction import compact
 from kws.model.features import FoldedLogMel
-from kws.model.folder import SHIPPED
+from kws.model.folder import INT8_FILE, ONNX_FILE, SHIPPED, STREAM_FILE
 from kws.model.loading import load_torch_model
 
 NAMES = ["features.cosines", "features.sines", "exact", "rough", "small"]
@@ -64,6 +64,15 @@ def test_an_engine_computes_them_once(front_end: FoldedLogMel, proto: onnx.Model
     onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     left = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
     assert not left & {"Mul", "Mod", "Gather", "Cast"}
+
+
+@pytest.mark.parametrize("file", [ONNX_FILE, INT8_FILE, STREAM_FILE])
+def test_the_shipped_files_are_compact(front_end: FoldedLogMel, file: str):
+    proto = onnx.load(SHIPPED / file)
+    size = proto.ByteSize()
+    assert not {"features.cosines", "features.sines"} & {item.name for item in proto.graph.initializer}
+    compact(proto, front_end)
+    assert proto.ByteSize() == size
 
 
 def test_compacting_again_changes_nothing(front_end: FoldedLogMel, proto: onnx.ModelProto):

@@ -48,6 +48,7 @@ def test_another_export_writes_the_same_bytes(folder, clips):
     before = [path.read_bytes() for path in files]
     export(folder, clips)
     assert [path.read_bytes() for path in files] == before
+    assert "features.cosines" not in {item.name for item in onnx.load(files[0]).graph.initializer}  # it is compact
 
 
 def test_the_file_is_for_older_runtimes_and_names_no_file_of_this_machine(exported):
