@@ -10,10 +10,11 @@ import torch
 
 from kws.audio.decode import decode
 from kws.config.architecture import load_architecture
-from kws.model.folder import BLOCK_ROWS, SHIPPED
+from kws.inference.listening import StreamModel
+from kws.model.folder import BLOCK_ROWS, SHIPPED, STREAM_FILE
 from kws.model.loading import load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
-from kws.model.second_look import larger
+from kws.model.second_look import larger, load_second_look
 from kws.model.streaming import LIKELY, StreamingClassifier, frame_logits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +79,19 @@ def test_the_second_network_answers_what_the_first_finds_likely(kernel: int, blo
     torch.testing.assert_close(found[~likely], plain[~likely], atol=2e-4, rtol=1e-4)
     again = frame_logits(second.network, first.features(sounds[:, streaming.lead_samples:]))[:, :found.shape[1]]
     torch.testing.assert_close(found[likely], again[likely], atol=2e-3, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_the_shipped_file_hears_as_the_weights_beside_it():
+    first, exported = load_stream_model(SHIPPED), StreamModel(SHIPPED / STREAM_FILE)
+    streaming = StreamingClassifier(first, load_second_look(SHIPPED, first))
+    spoken = torch.from_numpy(decode(ROOT / "docs/samples/five-words.flac", 16_000))
+    size = BLOCK_ROWS * streaming.step_samples
+    sounds = torch.stack([spoken, torch.zeros_like(spoken)])[:, :len(spoken) // size * size]
+    expected, _ = streaming(sounds, streaming.initial_state(2))
+    found, _ = exported.step(sounds.numpy(), np.zeros((2, exported.state_size), np.float32))
+    assert exported.state_size == streaming.state_size
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
 @torch.inference_mode()

@@ -64,7 +64,7 @@ def test_where_nobody_talks_without_a_keyword_that_is_told(settings, exported, t
     assert (exported / STREAM_WEIGHTS_FILE).is_file()
 
 
-def test_a_larger_network_learns_beside_it_and_takes_the_second_look(settings, exported, tmp_path, noise):
+def test_a_larger_network_learns_beside_it_and_takes_the_second_look(settings, exported):
     config = str(CONFIG)
     look = ["--set", f"streams.second_look={CONFIG.parent / 'arch/nano.yaml'}"]
     sizes = []
@@ -72,9 +72,7 @@ def test_a_larger_network_learns_beside_it_and_takes_the_second_look(settings, e
         assert main(["train-streams", config, *settings, *more]) == EXIT_OK
         assert (exported / SECOND_FILE).is_file() == bool(more) and not (exported / STREAM_FILE).exists()
         assert main(["export", str(exported), "--config", config, *settings, *more]) == EXIT_OK
-        model = StreamModel(exported / STREAM_FILE)
-        assert isinstance(list(listen(model, [noise(2, 3.0)])), list)
-        sizes.append(model.state_size)
+        sizes.append(StreamModel(exported / STREAM_FILE).state_size)
     assert sizes[0] > sizes[1]
 
 
