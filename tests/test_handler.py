@@ -318,7 +318,7 @@ def test_a_long_recording_is_answered_with_every_keyword_in_it(searching):
     clip = (ROOT / "docs/samples/yes.flac").read_bytes()
     expected = KeywordSpotter(SHIPPED).stream([soundfile.read(io.BytesIO(sample), dtype="float32")[0]])
     (_, long), (_, short), (_, strict) = searching(
-        {"body": bytearray(sample)}, {"body": bytearray(clip)}, {"data": bytearray(sample), "threshold": b"0.9999"})
+        {"body": bytearray(sample)}, {"body": bytearray(clip)}, {"data": bytearray(sample), "threshold": b"1"})
     assert long["detections"] == [found.as_record() for found in expected] != []
     surest = max(long["detections"], key=lambda found: found["confidence"])
     assert (long["label"], long["confidence"], long["start_seconds"]) == (

@@ -55,7 +55,7 @@ def test_a_recording_may_be_dropped(page):
         document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer, bubbles: true }}));
     }})()""")
     page.wait_for("document.querySelector('#status').textContent === 'dropped.flac: "
-                  f"{len(words(expected(path)))} words heard in 5.5 s.'")
+                  f"{len(words(expected(path)))} words heard in 6.0 s.'")
 
 
 def test_thresholds_are_set_by_sliders_and_taken_back(page, spoken):
