@@ -113,7 +113,7 @@ def untrained_model(config: Config, architecture: Path) -> KwsForAudioClassifica
 
     return build_model(LabelSet.from_keywords(config.data.keywords).names, config.data.sample_rate,
                        config.data.num_samples, config.features.model_dump(),
-                       load_architecture(architecture).model_dump(mode="json"))
+                       load_architecture(architecture).as_json())
 
 
 def training_step(config: Config, model: KwsForAudioClassification) -> Callable[[], None]:

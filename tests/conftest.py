@@ -206,7 +206,7 @@ def _export_small_model(folder: Path) -> None:
 
     torch.manual_seed(0)
     features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
-    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json")
+    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").as_json()
     model = build_model(("yes", "no", "_unknown_", "_silence_"), 16000, 16000, features, architecture)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

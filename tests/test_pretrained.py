@@ -54,7 +54,7 @@ def test_it_is_small_and_whole():
 def test_it_is_what_the_configuration_makes():
     spotter, config = KeywordSpotter(SHIPPED), json.loads((SHIPPED / "config.json").read_text())
     assert spotter.labels.keywords == CONFIG.data.keywords
-    assert config["architecture"] in [load_architecture(path).model_dump(mode="json")
+    assert config["architecture"] in [load_architecture(path).as_json()
                                       for path in (ROOT / "configs/arch").glob("*.yaml")]
     assert config["features"] == CONFIG.features.model_dump()
 

@@ -44,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
     from kws.training.own_words import summary_text
     from kws.training.own_words_page import write_own_words
     from kws.training.processes.environment import check_alone
-    from kws.training.stream_job import train_for_streams
     from kws.training.teach_job import teach
 
     check_alone("kws teach")
@@ -61,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
     prepare_recordings(config, REPORTS)
     own, page = teach(config), args.output_path / "own-words.html"
     write_own_words(own, page, ", ".join(own.keywords))
-    train_for_streams(config)
     export_model(args.output_path, config)
     print(f"{summary_text(own)}\n{page} shows more")
     return EXIT_OK

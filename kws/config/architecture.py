@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from pydantic import Field
 
@@ -61,6 +61,10 @@ class Architecture(Section):
 
     network: Literal["folded-mel", "broadcast-residual"]
 
+    def as_json(self) -> dict[str, Any]:
+        """Give what `kws.model.network.build_network` takes, without what is left at its default."""
+        return self.model_dump(mode="json", exclude_none=True)
+
 
 class FoldedMel(Architecture):
     """Our network."""
@@ -70,6 +74,7 @@ class FoldedMel(Architecture):
     spectral: tuple[SpectralBlock, ...]
     temporal: Temporal
     dropout: Dropout
+    embedding: Optional[Count] = None
 
 
 class BroadcastResidual(Architecture):

@@ -5,7 +5,7 @@ A clip of one word never shows what a detector hears most: sentences, music, and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 import soxr
@@ -40,6 +40,7 @@ class Sources:
             other words stand in for them.
         backgrounds: recordings of noise, hums and music, [T'] each; equally likely.
         rooms: impulse responses, [R] each, of rooms that some compositions are heard in; may be none.
+        shares: [K] of the keywords, how often each is drawn, of sum 1; None: alike.
     """
 
     keywords: Sequence[np.ndarray]
@@ -47,6 +48,7 @@ class Sources:
     speech: Sequence[np.ndarray]
     backgrounds: Sequence[np.ndarray]
     rooms: Sequence[np.ndarray] = ()
+    shares: Optional[np.ndarray] = None
 
 
 class Composer:
@@ -115,7 +117,7 @@ class Composer:
         hurried, hushed = rng.random() < 0.5, rng.random() < _HUSHED
         start = int(rng.uniform(0, 1) * self._rate)
         while True:
-            keyword = int(rng.integers(len(self._sources.keywords))) if rng.random() < 0.78 else None
+            keyword = self._keyword(rng) if rng.random() < 0.78 else None
             word, first, last = self._word(keyword, rng)
             if start + len(word) > self._size:
                 return spoken
@@ -125,6 +127,10 @@ class Composer:
             if keyword is not None:
                 spoken.append(Spoken(keyword, start / self._rate + first, start / self._rate + last))
             start += len(word) + int(rng.uniform(*((0, 0.3) if hurried else (0.3, 1.6))) * self._rate)
+
+    def _keyword(self, rng: np.random.Generator) -> int:
+        count, shares = len(self._sources.keywords), self._sources.shares
+        return int(rng.integers(count) if shares is None else rng.choice(count, p=shares))
 
     def _hush(self, sound: np.ndarray, start: int, end: int, rng: np.random.Generator) -> None:
         """Let what is behind a word stop around it, in place, as a speaker does who says it in a sentence."""

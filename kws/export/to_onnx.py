@@ -19,7 +19,7 @@ from kws.export.to_stream import write_stream_onnx
 from kws.files.atomic import atomic_file
 from kws.inference.runtime import OnnxRuntime
 from kws.model.features import FoldedLogMel
-from kws.model.folder import ONNX_FILE, STATE_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.folder import ONNX_FILE, STATE_FILE, STREAM_FILE
 from kws.model.loading import labels_of, load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.second_look import load_second_look
@@ -71,7 +71,7 @@ def export(folder: Path, clips: np.ndarray) -> Export:
         if not difference <= _TOLERANCE:  # nor NaN
             raise ModelError(f"{folder}: the exported model's logits differ by {difference:.2g}; expected at most "
                              f"{_TOLERANCE:g}", "bad_export")
-    if (folder / STREAM_WEIGHTS_FILE).is_file():
+    if model.config.detector:
         with atomic_file(folder / STREAM_FILE) as path:
             streaming = load_stream_model(folder)
             write_stream_onnx(streaming, path, load_second_look(folder, streaming))

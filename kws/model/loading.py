@@ -30,9 +30,14 @@ def load_torch_model(folder: Path) -> KwsForAudioClassification:
 
 
 def load_stream_model(folder: Path) -> KwsForAudioClassification:
-    """Load a model folder's network for running sound; raises ModelError if it has none."""
+    """Load a model folder's network for running sound; raises ModelError if it has none.
+
+    Its weights are those for clips, unless there are some of their own.
+    """
     model, path = load_torch_model(folder), folder / STREAM_WEIGHTS_FILE
     if not path.is_file():
+        if model.config.detector:
+            return model
         raise ModelError(f"{path}: no such file; `kws train-streams` trains the model on for running sound", "no_model")
     from safetensors.torch import load_file
 

@@ -28,8 +28,11 @@ def larger(model: KwsForAudioClassification, architecture: Mapping[str, Any]) ->
     """Make an untrained model of another architecture, with the front end and labels of one.
 
     Raises:
-        ModelError: "not_streamable" if it cannot hear running sound.
+        ModelError: "not_streamable" if it cannot hear moments of running sound by themselves.
     """
+    if architecture.get("embedding") is not None:
+        raise ModelError("a second look hears moments without what led to them; expected an architecture "
+                         "without embedding", "not_streamable")
     config = cast(KwsConfig, copy.deepcopy(model.config))
     config.architecture = dict(architecture)
     other = KwsForAudioClassification(config)

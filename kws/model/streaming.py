@@ -24,6 +24,7 @@ from kws.model.network import FoldedMelNetwork, SeparableBlock
 
 LOUDNESS_BACK, LOUDNESS_AHEAD = 500, 6  # feature frames, even, among which the loudest point is looked for
 LIKELY = 0.2  # probability of a keyword, in one row of a block, that makes the block worth a second look
+RECENT = 20  # rows, of whose mean an embedding in running sound is half
 _SILENT = -64.0  # below every feature
 _FIRST_ROW = 1 + LOUDNESS_AHEAD // 2  # to see frames of the sound, not of what was before it
 
@@ -53,7 +54,16 @@ def frame_embeddings(network: FoldedMelNetwork, features: torch.Tensor,
     """What the classifier decides on for every frame: [B, 1, M, F] -> [B, F', K]."""
     inputs = relative_to_recent(features, history).to(memory_format=torch.channels_last)
     outputs = network.temporal(network.fold(network.spectral(network.stem(inputs))))
-    return cast(torch.Tensor, outputs[:, :, 0].transpose(1, 2))
+    return _embedded(network, outputs[:, :, 0], _Memory([]))
+
+
+def _embedded(network: FoldedMelNetwork, rows: torch.Tensor, memory: _Memory) -> torch.Tensor:
+    """Embed rows of the last block, [B, K, R] -> [B, R, K]; of length 1 are the moment and what led to it."""
+    moment = network.embedding(rows.transpose(1, 2))
+    if isinstance(network.embedding, nn.Identity):
+        return cast(torch.Tensor, moment)
+    recent = F.avg_pool1d(memory.join(rows, RECENT - 1), RECENT, 1)
+    return cast(torch.Tensor, moment + network.embedding(recent.transpose(1, 2))) / 2
 
 
 def check_streamable(network: nn.Module) -> None:
@@ -224,7 +234,7 @@ class _RowNetwork(nn.Module):
         for index, (layer, _) in enumerate(self._layers):
             outputs = _step(layer, inputs, memory)
             inputs = outputs * known[:, index, ..., row.shape[1] - outputs.shape[-1]:]
-        return cast(torch.Tensor, self.network.head(inputs[:, :, 0].transpose(1, 2)))
+        return cast(torch.Tensor, self.network.head(_embedded(self.network, inputs[:, :, 0], memory)))
 
 
 def _row_network(network: nn.Module) -> _RowNetwork:

@@ -207,5 +207,5 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _parameters(config: Config) -> dict[str, str]:
     """Flatten the settings and the architecture; what is no word is JSON, so that types can be read back."""
-    tree = {**_settings(config), "network": configured_architecture(config).model_dump(mode="json")}
+    tree = {**_settings(config), "network": configured_architecture(config).as_json()}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(tree).items()}

@@ -17,8 +17,8 @@ from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsConfig, KwsForAudioClassification
 
 
-_EMBEDDINGS = "words", "silence", "moments"
-_STEPS = 31  # the rounding is a twentieth of how much voices vary, and a third of the file is saved
+_EMBEDDINGS = "words", "silence"
+_STEPS = 31  # each way; the rounding is a twentieth of how much voices vary, and a third of the file is saved
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,11 @@ class Others:
         words: [N, K] embeddings of many words by many voices.
         names: [N] which words.
         silence: [S, K] embeddings of sound without speech.
-        moments: [R, K] embeddings of moments of talk, music and noise.
-        within: [K, K] covariance of the embeddings of one word, said by many voices, about their mean.
     """
 
     words: np.ndarray
     names: tuple[str, ...]
     silence: np.ndarray
-    moments: np.ndarray
-    within: np.ndarray
 
     def keep(self, rows: np.ndarray) -> Others:
         """Keep some of the words."""
@@ -77,7 +73,7 @@ def load_others(folder: Path) -> Others:
         with safe_open(path, "numpy") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
         return Others(**{name: tensors[name] * tensors["scale"] for name in _EMBEDDINGS},
-                      names=tuple(json.loads(metadata["names"])), within=_symmetric(tensors["within"]))
+                      names=tuple(json.loads(metadata["names"])))
     except Exception as error:  # safetensors raises its own for a damaged file
         raise ModelError(f"{path}: cannot be read ({error}); expected what comes with a body, as the package's own "
                          "has it", "no_body") from None
@@ -88,17 +84,10 @@ def save_others(others: Others, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     found = {name: getattr(others, name) for name in _EMBEDDINGS}
-    scale = np.concatenate(list(found.values())).max(axis=0).clip(1e-6) / _STEPS
-    upper = np.triu(others.within).astype(np.float16)  # zeros pack well
-    save_file({**{name: np.round(rows / scale).astype(np.uint8) for name, rows in found.items()},
-               "scale": scale.astype(np.float32), "within": upper}, folder / OTHERS_FILE,
+    scale = np.abs(np.concatenate(list(found.values()))).max(axis=0).clip(1e-6) / _STEPS
+    save_file({**{name: np.round(rows / scale).astype(np.int8) for name, rows in found.items()},
+               "scale": scale.astype(np.float32)}, folder / OTHERS_FILE,
               {"names": json.dumps(others.names, ensure_ascii=False)})
-
-
-def _symmetric(upper: np.ndarray) -> np.ndarray:
-    """Complete a matrix of which the upper triangle is kept."""
-    upper = upper.astype(np.float32)
-    return upper + np.triu(upper, 1).T
 
 
 def _check_front_end(folder: Path, model: KwsForAudioClassification, config: Config) -> None:

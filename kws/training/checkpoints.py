@@ -48,7 +48,7 @@ def describe(config: Config, store: PreparedStore, num_processes: int) -> dict[s
     """Collect everything that determines the weights of a training, as plain values by dotted names."""
     tree = {
         "recordings": store.digest, "labels": list(store.labels), "seed": config.seed,
-        "network": configured_architecture(config).model_dump(mode="json"),
+        "network": configured_architecture(config).as_json(),
         "data": config.data.model_dump(mode="json", include=_DATA),
         "features": config.features.model_dump(mode="json"), "augment": config.augment.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude=_WITHOUT_INFLUENCE),

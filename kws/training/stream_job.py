@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Mapping, Optional, Sequence
@@ -19,14 +19,13 @@ from kws.config.sections import Config
 from kws.corpus.acoustics import room_response
 from kws.corpus.ambience import music, places
 from kws.corpus.babble import crowds
-from kws.corpus.bystanders import bystanders
 from kws.corpus.noises import sounds
 from kws.data.background import inspect_background
 from kws.data.noise_bank import PARTS
 from kws.data.running_sound import Composer, Sources
 from kws.data.split import TRAINING
 from kws.data.store import PreparedStore, load_matching_store
-from kws.errors import AudioError, DataError
+from kws.errors import AudioError, ConfigError, DataError
 from kws.files.atomic import atomic_file
 from kws.inference.detector import DetectorSettings
 from kws.model.folder import CONFIG_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
@@ -35,12 +34,9 @@ from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.second_look import larger, save_second_look
 from kws.model.streaming import check_streamable
-from kws.training.body import load_others
-from kws.training.stream_teaching import teach_running_sound
 from kws.training.stream_training import Recipe, train_on_sound
 
 _ROOMS = 120
-_BYSTANDERS = 24  # voices
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +45,13 @@ def train_for_streams(config: Config) -> Path:
     """Train `training.model` on; add the weights and the detector's rule to its folder, and return it.
 
     Raises:
+        ConfigError: if the model is that of `training.trains: classifier`.
         DataError: if the prepared store or a recording cannot be used.
         ModelError: if there is no clip model to start from, or it cannot hear running sound.
     """
+    if config.training.trains == "classifier":
+        raise ConfigError("training.trains", ["found classifier, which hears running sound as it is: nothing is left "
+                                              "to train; next, kws export"])
     settings = config.streams
     torch.manual_seed(config.seed)
     if config.training.num_threads:  # else PyTorch's own choice, which OMP_NUM_THREADS may name
@@ -63,28 +63,32 @@ def train_for_streams(config: Config) -> Path:
     recipe = Recipe(settings.steps, settings.batch_size, settings.learning_rate, settings.negative_weight,
                     settings.smoothing_seconds, settings.workers, config.seed)
     with TemporaryDirectory() as scratch:  # of the samples of long recordings
-        speech = recordings(_negatives(config), store.sample_rate, Path(scratch))
+        speech = negatives(config, store.sample_rate, Path(scratch))
+        if not speech:
+            logger.warning("no recordings without a keyword, neither in streams.negatives nor in %s: rows of other "
+                           "words stand in for talk, and the model will take talk for keywords more often",
+                           config.data.root / NEGATIVES_FOLDER)
         *larger_one, trained = _trained(config, model, sources(store, speech), recipe)
         del speech  # and their maps, before the files
-    rule = DetectorSettings(threshold=math.log(settings.threshold / (1 - settings.threshold)),
-                            smoothing_seconds=settings.smoothing_seconds)
-    write_stream_weights(config.training.model, trained, asdict(rule), *larger_one)
+    write_stream_weights(config.training.model, trained, rule(config), *larger_one)
     return config.training.model
+
+
+def rule(config: Config) -> dict[str, Any]:
+    """Give the detector's rule, as a model's configuration holds it."""
+    settings = config.streams
+    return asdict(DetectorSettings(threshold=math.log(settings.threshold / (1 - settings.threshold)),
+                                   smoothing_seconds=settings.smoothing_seconds))
 
 
 def _trained(config: Config, model: KwsForAudioClassification, sound: Sources,
              recipe: Recipe) -> list[KwsForAudioClassification]:
-    """Train the network, or its classifier, as `training.trains` says; before it comes what takes a second look."""
-    settings, rate = config.streams, model.config.sample_rate
-    if config.training.trains == "classifier" and config.training.start_from is not None:
-        words, talk = bystanders(config.data.keywords, _BYSTANDERS, model.config.num_samples, config.seed)
-        sound = replace(sound, others=[*sound.others, *words], speech=[*sound.speech, *talk])
-        others = load_others(config.training.start_from).without(config.data.keywords)
-        return [teach_running_sound(model, Composer(sound, rate, settings.seconds), others, settings.seconds, recipe)]
-    composer = Composer(sound, rate, settings.seconds)
+    """Train the network; before it comes what takes a second look."""
+    settings = config.streams
+    composer = Composer(sound, model.config.sample_rate, settings.seconds)
     models = [model]
     if settings.second_look is not None:
-        models.insert(0, larger(model, load_architecture(settings.second_look).model_dump(mode="json")))
+        models.insert(0, larger(model, load_architecture(settings.second_look).as_json()))
     return train_on_sound(models, composer, settings.seconds, recipe)
 
 
@@ -109,18 +113,16 @@ def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule:
         path.write_text(json.dumps({**document, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _negatives(config: Config) -> Sequence[Path]:
-    """Take `streams.negatives`; where it names nothing, the data folder's own talk, if there is any."""
+def negatives(config: Config, sample_rate: int, scratch: Path) -> list[np.ndarray]:
+    """Decode `streams.negatives`; where it names nothing, the data folder's own talk, if there is any: int16 [T] each.
+
+    Args:
+        config: the configuration.
+        sample_rate: Hz, of the samples.
+        scratch: a folder for the samples of long recordings.
+    """
     usual = config.data.root / NEGATIVES_FOLDER
-    if config.streams.negatives:
-        return config.streams.negatives
-    if usual.is_dir():
-        return (usual,)
-    if config.training.trains == "classifier":
-        return ()  # a body brings its own
-    logger.warning("no recordings without a keyword, neither in streams.negatives nor in %s: rows of other words "
-                   "stand in for talk, and the model will take talk for keywords more often", usual)
-    return ()
+    return recordings(config.streams.negatives or ([usual] if usual.is_dir() else []), sample_rate, scratch)
 
 
 def recordings(paths: Sequence[Path], sample_rate: int, scratch: Path) -> list[np.ndarray]:

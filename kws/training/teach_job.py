@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Optional
 
 import pandas as pd
@@ -23,7 +25,8 @@ from kws.training.left_out import leave_out
 from kws.training.model_card import write_model_card
 from kws.training.own_words import OwnWords
 from kws.training.prior import reweight_prior
-from kws.training.teaching import Lesson, embed, fit, write_classifier
+from kws.training.stream_job import negatives, rule
+from kws.training.teaching import Lesson, embed, embed_moments, fit, write_classifier
 
 if TYPE_CHECKING:
     from kws.tracking.tracker import Tracker
@@ -63,11 +66,15 @@ def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
         embeddings = embed(model, store.waveforms[rows], augmenter, noise, settings.variations, config.seed)
         targets = table["label"].map(store.labels.index).to_numpy()
         synthetic = table["path"].map(lambda path: SYNTHETIC in path.split("/")[1:-1]).to_numpy(dtype=bool)
-        lesson = Lesson(embeddings, targets, synthetic, store.labels, load_others(body).without(store.labels.keywords))
+        with TemporaryDirectory() as scratch:  # of the samples of long recordings
+            talk = embed_moments(model, negatives(config, store.sample_rate, Path(scratch)), config.seed)
+        lesson = Lesson(embeddings, targets, synthetic, store.labels, load_others(body).without(store.labels.keywords),
+                        talk)
         table = table.reset_index(drop=True)
         own = leave_out(lesson, table, settings.refused)
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)
+        model.config.detector = rule(config)
         _write(config, model, table, own)
     return own
 

@@ -7,7 +7,7 @@ seconds, so `kws.training.left_out` can leave out every speaker in turn.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Optional, cast
+from typing import Optional, Sequence, cast
 
 import numpy as np
 import torch
@@ -18,16 +18,17 @@ from kws.data.noise_bank import NoiseBank
 from kws.model.labels import SILENCE, UNKNOWN, LabelSet
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.network import FoldedMelNetwork
+from kws.model.streaming import RECENT, frame_embeddings
 from kws.model.window import FULL_SCALE
 from kws.training.augment import Augmenter
 from kws.training.body import Others
 
 # Chosen on words that the body had not learned (docs/experiments.md).
-_STRENGTH = 10.0  # of the fit against the regularisation, scikit-learn's C
+_STRENGTH = 1000.0  # of the fit against the regularisation, scikit-learn's C
 _SYNTHETIC_SHARE = 0.2
-_EVENNESS = 0.02  # of the mean variance, added to each variance
 _MOST_ITERATIONS = 300
 _CLIPS_AT_A_TIME = 64
+_PIECES, _PIECE_SECONDS, _APART = 60, 4, 8  # of talk, of which a moment every so many rows is taken: a thousand
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Lesson:
         synthetic: [N] bool, whether a synthetic voice speaks.
         labels: of the model.
         others: other words and silence, which come with the body.
+        talk: [M, K] moments of the user's own recordings without a keyword; there may be none.
     """
 
     embeddings: np.ndarray
@@ -59,6 +61,7 @@ class Lesson:
     synthetic: np.ndarray
     labels: LabelSet
     others: Others
+    talk: np.ndarray
 
     @property
     def asked(self) -> np.ndarray:
@@ -97,32 +100,36 @@ def embed(model: KwsForAudioClassification, waveforms: np.ndarray, augmenter: Au
     return torch.cat(parts).numpy()
 
 
-def fit(lesson: Lesson) -> Classifier:
-    """Fit logistic regression in which every keyword has the same weight, and other words that of all keywords.
+@torch.inference_mode()
+def embed_moments(model: KwsForAudioClassification, sound: Sequence[np.ndarray], seed: int) -> np.ndarray:
+    """Embed random moments of running sound with a body: recordings [T] int16 each -> [M, K]."""
+    network, rng = cast(FoldedMelNetwork, model.network), np.random.default_rng(seed)
+    size = _PIECE_SECONDS * model.config.sample_rate
+    long = [recording for recording in sound if len(recording) >= size]
+    if not long:
+        return np.empty((0, cast(torch.nn.Linear, network.head[-1]).in_features), dtype=np.float32)
+    shares = np.array([len(recording) for recording in long], dtype=np.float64)
+    rows = []
+    for index in rng.choice(len(long), _PIECES, p=shares / shares.sum()):
+        start = int(rng.integers(len(long[index]) - size + 1))
+        piece = torch.from_numpy(long[index][start:start + size].astype(np.float32) / FULL_SCALE)
+        rows.append(frame_embeddings(network, model.features(piece[None]))[0, RECENT:-RECENT:_APART])
+    return torch.cat(rows).numpy()
 
-    Embeddings are compared in units of how much the voices that say one word differ (within-class covariance
-    normalisation: A. Hatch, S. Kajarekar, A. Stolcke, Interspeech 2006), so that the fit prefers what carries over to
-    other voices.
-    """
+
+def fit(lesson: Lesson) -> Classifier:
+    """Fit logistic regression in which every keyword has the same weight, and other words that of all keywords."""
     count, variations, size = lesson.embeddings.shape
     others, labels = lesson.others, lesson.labels
     targets = np.concatenate([np.repeat(lesson.targets, variations),
                               np.full(len(others.words), labels.index(UNKNOWN)),
-                              np.full(len(others.silence), labels.index(SILENCE))])
-    embeddings = np.concatenate([lesson.embeddings.reshape(-1, size), others.words, others.silence])
-    middle, scale = others.words.mean(axis=0), whitening(others.within)
-    regression = LogisticRegression(C=_STRENGTH, max_iter=_MOST_ITERATIONS)
+                              np.full(len(others.silence), labels.index(SILENCE)),
+                              np.full(len(lesson.talk), labels.index(UNKNOWN))])
+    embeddings = np.concatenate([lesson.embeddings.reshape(-1, size), others.words, others.silence, lesson.talk])
     weights = _weights(targets, np.concatenate([np.repeat(lesson.synthetic, variations),
                                                 np.zeros(len(targets) - count * variations, dtype=bool)]), labels)
-    regression.fit((embeddings - middle) @ scale, targets, weights)
-    weight = regression.coef_ @ scale.T
-    return Classifier(weight.astype(np.float32), (regression.intercept_ - weight @ middle).astype(np.float32))
-
-
-def whitening(within: np.ndarray) -> np.ndarray:
-    """Find the [K, K] matrix that whitens this covariance, to the diagonal of which a little is added."""
-    size = len(within)
-    return np.linalg.cholesky(np.linalg.inv(within + _EVENNESS * np.trace(within) / size * np.eye(size)))
+    regression = LogisticRegression(C=_STRENGTH, max_iter=_MOST_ITERATIONS).fit(embeddings, targets, weights)
+    return Classifier(regression.coef_.astype(np.float32), regression.intercept_.astype(np.float32))
 
 
 def _weights(targets: np.ndarray, synthetic: np.ndarray, labels: LabelSet) -> np.ndarray:

@@ -170,7 +170,7 @@ def _build_model(config: Config, labels: LabelSet) -> KwsForAudioClassification:
     architecture = load_architecture(config.architecture)
     try:
         return build_model(labels.names, config.data.sample_rate, config.data.num_samples,
-                           config.features.model_dump(), architecture.model_dump(mode="json"))
+                           config.features.model_dump(), architecture.as_json())
     except ValueError as error:
         raise ConfigError(str(config.architecture), [str(error)]) from None
 

@@ -152,7 +152,7 @@ def spotter_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = (*TONES, "_unknown_", "_silence_")
     features = dict(n_fft=512, window_ms=30.0, hop_ms=10.0, num_mels=40, fmin_hz=20.0, fmax_hz=8000.0, log_offset=1e-6)
     model = build_model(labels, 16000, 16000, features,
-                        load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json"))
+                        load_architecture(ROOT / "configs/arch/nano.yaml").as_json())
     optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.01), torch.Generator().manual_seed(0)
     times = torch.arange(16000) / 16000
     for _ in range(60):

@@ -57,7 +57,7 @@ def context(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".dockerignore", folder)
     config = load_config(ROOT / "configs/kws.yaml")
-    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json")
+    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").as_json()
     model = build_model(LabelSet.from_keywords(("yes", "no", "left")).names, config.data.sample_rate,
                         config.data.num_samples, config.features.model_dump(), architecture)
     model.save_pretrained(folder / "models/tiny")

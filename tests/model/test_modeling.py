@@ -20,7 +20,7 @@ LABELS = LabelSet.from_keywords(["yes", "no"])
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    architecture = load_architecture(Path("configs/arch/nano.yaml")).model_dump(mode="json")
+    architecture = load_architecture(Path("configs/arch/nano.yaml")).as_json()
     return build_model(LABELS.names, 16000, 16000, FEATURES, architecture).eval()
 
 

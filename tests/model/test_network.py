@@ -8,12 +8,12 @@ from torch.nn import functional
 from kws.config.architecture import load_architecture
 from kws.model.network import build_network
 
-SIZES = {"nano": 10_000, "small": 60_000, "base": 250_000}
+SIZES = {"nano": 10_000, "small": 60_000, "base": 250_000, "speech": 250_000}
 NAMES = [*SIZES, "bcresnet-1", "bcresnet-3"]
 
 
 def build(name, num_labels=12, num_mels=40):
-    architecture = load_architecture(Path(f"configs/arch/{name}.yaml")).model_dump(mode="json")
+    architecture = load_architecture(Path(f"configs/arch/{name}.yaml")).as_json()
     return build_network(architecture, num_labels, num_mels)
 
 
@@ -91,7 +91,11 @@ def test_the_network_is_the_one_described(name):
     outputs = normalise(folded[:, :, None], "fold.1").relu()
     for index in range(document["temporal"]["blocks"]):
         outputs = separable(outputs, f"temporal.{index}")
-    expected = outputs.mean(dim=(2, 3)) @ take("head.1.weight").T + take("head.1.bias")
+    outputs = outputs.mean(dim=(2, 3))
+    if "embedding" in document:
+        outputs = outputs @ take("embedding.projection.weight").T + take("embedding.projection.bias")
+        outputs = outputs / outputs.square().sum(dim=1, keepdim=True).sqrt()
+    expected = outputs @ take("head.1.weight").T + take("head.1.bias")
     assert torch.allclose(network(features), expected, atol=1e-4)
     assert {key for key in weights if "num_batches" not in key} == used
 
@@ -119,6 +123,6 @@ def test_the_work_is_done_with_the_channels_side_by_side(name):
     ({"sub_bands": 7}, "sub_bands"), ({"head": {"channels": 8, "kernel": 9}}, "head.kernel"),
     ({"network": "transformer"}, "network: found 'transformer'; expected one of folded-mel, broadcast-residual")])
 def test_what_does_not_fit_is_named(change, message):
-    architecture = load_architecture(Path("configs/arch/bcresnet-1.yaml")).model_dump(mode="json")
+    architecture = load_architecture(Path("configs/arch/bcresnet-1.yaml")).as_json()
     with pytest.raises(ValueError, match=message):
         build_network({**architecture, **change}, 12, 40)

@@ -16,7 +16,7 @@ ARCHITECTURES = Path(__file__).resolve().parents[2] / "configs/arch"
 
 
 def architecture(name: str) -> dict[str, object]:
-    return load_architecture(ARCHITECTURES / f"{name}.yaml").model_dump(mode="json")
+    return load_architecture(ARCHITECTURES / f"{name}.yaml").as_json()
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +64,8 @@ def test_one_of_other_labels_is_named(model: KwsForAudioClassification, tmp_path
 def test_a_network_that_cannot_hear_running_sound_is_refused(model: KwsForAudioClassification):
     with pytest.raises(ModelError, match="only folded-mel"):
         larger(model, architecture("bcresnet-1"))
+
+
+def test_a_network_that_needs_what_led_to_a_moment_takes_no_second_look(model: KwsForAudioClassification):
+    with pytest.raises(ModelError, match="without embedding"):
+        larger(model, architecture("speech"))

@@ -11,7 +11,7 @@ import torch
 from kws.audio.decode import decode
 from kws.config.architecture import load_architecture
 from kws.inference.listening import StreamModel
-from kws.model.folder import BLOCK_ROWS, SHIPPED, STREAM_FILE
+from kws.model.folder import BLOCK_ROWS, BODY, SHIPPED, STREAM_FILE
 from kws.model.loading import load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.second_look import larger, load_second_look
@@ -32,9 +32,12 @@ def sound() -> torch.Tensor:
     return torch.from_numpy((rng.standard_normal(48_000) * loudness).clip(-1, 1).astype(np.float32))[None]
 
 
+@pytest.mark.parametrize("folder", [SHIPPED, BODY])
 @pytest.mark.parametrize("steps", [1, 3, 50])
 @torch.inference_mode()
-def test_step_by_step_is_the_whole_at_once(model: KwsForAudioClassification, sound: torch.Tensor, steps: int):
+def test_step_by_step_is_the_whole_at_once(sound: torch.Tensor, steps: int, folder: Path):
+    model = load_torch_model(folder).eval()
+    torch.nn.init.normal_(model.network.head[-1].weight, generator=torch.Generator().manual_seed(0))  # a body has none
     streaming = StreamingClassifier(model)
     padded = torch.cat([torch.zeros(1, streaming.lead_samples), sound], dim=1)
     padded = padded[:, :padded.shape[1] // streaming.step_samples * streaming.step_samples]
@@ -60,7 +63,7 @@ def by_steps(streaming: StreamingClassifier, sound: torch.Tensor, steps: int) ->
 @torch.inference_mode()
 def test_the_second_network_answers_what_the_first_finds_likely(kernel: int, blocks: int):
     first = load_stream_model(SHIPPED)
-    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").model_dump(mode="json")
+    architecture = load_architecture(ROOT / "configs/arch/nano.yaml").as_json()
     second = larger(first, {**architecture, "temporal": {**architecture["temporal"], "blocks": 4, "kernel": kernel}})
     second.eval()
     streaming, alone = StreamingClassifier(first, second.network), StreamingClassifier(first)

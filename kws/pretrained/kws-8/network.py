@@ -9,10 +9,11 @@ so only what a spectrogram holds relative to its loudest point is looked at.
 """
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .broadcast_residual import BroadcastResidualNetwork
 
@@ -40,6 +41,23 @@ class SeparableBlock(nn.Module):
         return torch.relu(inputs + outputs if self.residual else outputs)
 
 
+class UnitEmbedding(nn.Module):
+    """An affine map to vectors of length 1, so that only their direction tells words apart.
+
+    Args:
+        in_channels: K of the input.
+        channels: K' of the output.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(in_channels, channels)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[..., K] -> [..., K']."""
+        return F.normalize(self.projection(inputs), dim=-1)
+
+
 class FoldedMelNetwork(nn.Module):
     """Stem, spectral blocks, fold of the mel axis into channels, temporal blocks, average over time, classifier.
 
@@ -50,10 +68,11 @@ class FoldedMelNetwork(nn.Module):
         spectral: 2-D depthwise-separable blocks of 3 x 3, each `channels` and `stride` as (mel, frame); may be none.
         temporal: `channels` that the mel axis is folded into, `blocks`, and `kernel` of each in frames.
         dropout: before the classifier.
+        embedding: numbers of a `UnitEmbedding` that the classifier decides on; None: on the average itself.
     """
 
     def __init__(self, num_labels: int, num_mels: int, stem: Mapping[str, Any], spectral: Sequence[Mapping[str, Any]],
-                 temporal: Mapping[str, Any], dropout: float) -> None:
+                 temporal: Mapping[str, Any], dropout: float, embedding: Optional[int] = None) -> None:
         super().__init__()
         channels, mels = stem["channels"], _strided(num_mels, stem["stride"][0])
         self.stem = nn.Sequential(
@@ -68,7 +87,8 @@ class FoldedMelNetwork(nn.Module):
             nn.Conv2d(channels, width, (mels, 1), bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.temporal = nn.Sequential(*(
             SeparableBlock(width, width, (1, temporal["kernel"]), (1, 1)) for _ in range(temporal["blocks"])))
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_labels))
+        self.embedding = nn.Identity() if embedding is None else UnitEmbedding(width, embedding)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(embedding or width, num_labels))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, 1, M, F] log-mel energies -> [B, C] logits."""
@@ -79,7 +99,7 @@ class FoldedMelNetwork(nn.Module):
         # Channels side by side in memory make a training step a third shorter. `contiguous()` would not do: with one
         # channel the features pass for that already, keep their strides, and every later layer follows them.
         outputs = relative_to_loudest(features).to(memory_format=torch.channels_last)
-        return self.temporal(self.fold(self.spectral(self.stem(outputs)))).mean(dim=(2, 3))
+        return self.embedding(self.temporal(self.fold(self.spectral(self.stem(outputs)))).mean(dim=(2, 3)))
 
 
 def relative_to_loudest(features: torch.Tensor) -> torch.Tensor:
