@@ -40,7 +40,7 @@ from kws.training.speech_training import SpeechRecipe, train_on_words
 from kws.training.stream_job import recordings, sources
 from kws.training.teaching import embed
 
-_WORDS, _SILENCE = 4000, 200  # so much fits into a wheel
+_WORDS, _SILENCE = 3400, 200  # so much fits into a wheel
 _QUIETEST_DB = -50.0
 _LABELS = UNKNOWN, SILENCE  # a body has no keywords
 
