@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kws.commands.cli import EXIT_OK, add_config, guard
-from kws.config.architecture import load_architecture
+from kws.config.architecture import configured_architecture
 from kws.config.sections import Config, load_config
 from kws.data.noise_bank import NoiseBank
 from kws.data.running_sound import Composer
@@ -37,7 +37,7 @@ from kws.model.network import FoldedMelNetwork
 from kws.training.augment import Augmenter
 from kws.training.body import Others, save_others, start_from
 from kws.training.speech_training import SpeechRecipe, train_on_words
-from kws.training.stream_job import recordings, sources
+from kws.training.stream_job import recordings, surroundings
 from kws.training.teaching import embed
 
 _WORDS, _SILENCE = 3400, 200  # so much fits into a wheel
@@ -59,11 +59,11 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 def train(config: Config, store: PreparedStore, augmenter: Augmenter, noise: NoiseBank,
           sound: Sequence[np.ndarray]) -> KwsForAudioClassification:
     """Train the body on every word of the store's training split; sound is what words are said into."""
-    table = store.manifest[store.manifest["split"] == TRAINING]
-    names, words = np.unique(table["word"].to_numpy(dtype=str), return_inverse=True)
-    waveforms = store.waveforms[table.index.to_numpy()]
-    said = [waveforms[words == number] for number in range(len(names))]
-    composed = replace(sources(store, sound), keywords=said, others=said, shares=np.bincount(words) / len(words))
+    table = store.manifest[store.manifest["split"] == TRAINING].sort_values("word", kind="stable")
+    words = np.unique(table["word"].to_numpy(dtype=str), return_inverse=True)[1]
+    waveforms, counts = store.waveforms[table.index.to_numpy()], np.bincount(words)
+    said = np.split(waveforms, counts.cumsum()[:-1])
+    composed = replace(surroundings(store, sound), keywords=said, others=said, shares=counts / len(words))
     streams = config.streams
     recipe = SpeechRecipe(streams.steps, config.training.batch_size, streams.batch_size, streams.seconds,
                           config.training.learning_rate, config.seed)
@@ -73,19 +73,20 @@ def train(config: Config, store: PreparedStore, augmenter: Augmenter, noise: Noi
 
 
 def untrained(config: Config) -> KwsForAudioClassification:
-    """Build the network, or take on the body of `training.start_from`; raises ConfigError for one of another kind."""
+    """Build the network, or take on that of `training.start_from`; raises ConfigError if it has no embedding."""
+    architecture = configured_architecture(config).as_json()
+    if architecture.get("embedding") is None:
+        raise ConfigError(str(config.training.start_from or config.architecture),
+                          ["embedding: found none; expected how many numbers it has"])
     if config.training.start_from is not None:
         return start_from(config.training.start_from, _LABELS, config)
-    architecture = load_architecture(config.architecture).as_json()
-    if architecture.get("embedding") is None:
-        raise ConfigError(str(config.architecture), ["embedding: found none; expected how many numbers it has"])
     return build_model(_LABELS, config.data.sample_rate, config.data.num_samples, config.features.model_dump(),
                        architecture)
 
 
 def words_of(model: KwsForAudioClassification, store: PreparedStore, augmenter: Augmenter,
              noise: NoiseBank) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Hear words: embeddings [N, K] of all of them in turn, as many as are kept, and their names."""
+    """Hear words, augmented but for masks: embeddings [N, K] of all in turn, as many as are kept, and their names."""
     table = store.manifest[store.manifest["split"] == TRAINING].sample(frac=1.0, random_state=0)
     order = np.argsort(table.groupby("word").cumcount().to_numpy(), kind="stable")[:_WORDS]
     table = table.iloc[order]
@@ -108,11 +109,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     rows = np.arange(len(store.waveforms))
     noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
     augmenter = Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump())
+    without_masks = Augmenter(sample_rate=store.sample_rate, **{
+        **config.augment.model_dump(), "time_masks": 0, "frequency_masks": 0})
     generator = torch.Generator().manual_seed(0)
     with TemporaryDirectory() as scratch:
         sound = recordings(args.sound, store.sample_rate, Path(scratch))
         model = train(config, store, augmenter, noise, sound)
-        words, names = words_of(model, store, augmenter, noise)
+        words, names = words_of(model, store, without_masks, noise)
         del sound  # and its maps, before the files
         others = Others(words, names, silence_of(model, noise, generator))
     with atomic_folder(args.destination) as folder:

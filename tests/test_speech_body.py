@@ -11,7 +11,7 @@ import speech_body
 from kws.__main__ import main
 from kws.commands.cli import EXIT_OK
 from kws.errors import ConfigError
-from kws.model.folder import BODY
+from kws.model.folder import BODY, SHIPPED
 from kws.model.loading import load_torch_model
 from kws.training.body import load_others
 
@@ -57,8 +57,10 @@ def test_a_body_is_trained_on(arguments, tmp_path):
 
 
 def test_a_network_without_an_embedding_is_refused(arguments, tmp_path):
-    with pytest.raises(ConfigError, match="configs/arch/base.yaml: embedding: found none"):
-        speech_body.main([*arguments, "--set", "architecture=configs/arch/base.yaml"])
+    for setting, named in (("architecture=configs/arch/base.yaml", "configs/arch/base.yaml"),
+                           (f"training.start_from={SHIPPED}", str(SHIPPED))):
+        with pytest.raises(ConfigError, match=f"{named}: embedding: found none"):
+            speech_body.main([*arguments, "--set", setting])
     assert not (tmp_path / "body").exists()
 
 

@@ -32,11 +32,11 @@ def load_torch_model(folder: Path) -> KwsForAudioClassification:
 def load_stream_model(folder: Path) -> KwsForAudioClassification:
     """Load a model folder's network for running sound; raises ModelError if it has none.
 
-    Its weights are those for clips, unless there are some of their own.
+    A network with an embedding hears both with the same weights; others have some of their own.
     """
     model, path = load_torch_model(folder), folder / STREAM_WEIGHTS_FILE
     if not path.is_file():
-        if model.config.detector:
+        if model.config.detector and model.config.architecture.get("embedding"):
             return model
         raise ModelError(f"{path}: no such file; `kws train-streams` trains the model on for running sound", "no_model")
     from safetensors.torch import load_file

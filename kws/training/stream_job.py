@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Mapping, Optional, Sequence
@@ -70,11 +70,11 @@ def train_for_streams(config: Config) -> Path:
                            config.data.root / NEGATIVES_FOLDER)
         *larger_one, trained = _trained(config, model, sources(store, speech), recipe)
         del speech  # and their maps, before the files
-    write_stream_weights(config.training.model, trained, rule(config), *larger_one)
+    write_stream_weights(config.training.model, trained, detector_rule(config), *larger_one)
     return config.training.model
 
 
-def rule(config: Config) -> dict[str, Any]:
+def detector_rule(config: Config) -> dict[str, Any]:
     """Give the detector's rule, as a model's configuration holds it."""
     settings = config.streams
     return asdict(DetectorSettings(threshold=math.log(settings.threshold / (1 - settings.threshold)),
@@ -158,15 +158,22 @@ def _samples(path: str, root: Path, sample_rate: int, scratch: Path) -> np.ndarr
 def sources(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
     """Take the training split's words and noise from a store."""
     table = store.manifest[store.manifest["split"] == TRAINING]
+    others = table[table["label"] == UNKNOWN]
+    return replace(
+        surroundings(store, speech),
+        keywords=[store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords],
+        others=[store.waveforms[rows.index.to_numpy()] for _, rows in others.groupby("word")])
+
+
+def surroundings(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
+    """Take what words are said into: talk, the training split's noise, made-up noise and rooms; no words."""
+    table = store.manifest[store.manifest["split"] == TRAINING]
     begin, end = PARTS[TRAINING]
     noise = [sound[int(begin * len(sound)):int(end * len(sound))] for sound in store.noise.values()]
     made = [(sound * 32767).astype(np.int16) for sound in
             (*sounds(store.sample_rate), *crowds(store.waveforms, table.index.to_numpy()), *places(store.sample_rate),
              *music(store.sample_rate))]
     rng = np.random.default_rng(0)
-    others = table[table["label"] == UNKNOWN]
-    return Sources(
-        keywords=[store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords],
-        others=[store.waveforms[rows.index.to_numpy()] for _, rows in others.groupby("word")],
-        speech=speech, backgrounds=[sound for sound in (*noise, *made) if len(sound)],
-        rooms=[room_response(rng).astype(np.float32) for _ in range(_ROOMS)])
+    return Sources(keywords=[], others=[], speech=speech,
+                   backgrounds=[sound for sound in (*noise, *made) if len(sound)],
+                   rooms=[room_response(rng).astype(np.float32) for _ in range(_ROOMS)])

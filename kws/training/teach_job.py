@@ -14,7 +14,7 @@ from kws.corpus.synthesis import SYNTHETIC
 from kws.data.noise_bank import NoiseBank
 from kws.data.split import TRAINING
 from kws.data.store import load_matching_store
-from kws.errors import ConfigError
+from kws.errors import ConfigError, ModelError
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.files.locks import exclusive
 from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
@@ -25,7 +25,7 @@ from kws.training.left_out import leave_out
 from kws.training.model_card import write_model_card
 from kws.training.own_words import OwnWords
 from kws.training.prior import reweight_prior
-from kws.training.stream_job import negatives, rule
+from kws.training.stream_job import detector_rule, negatives
 from kws.training.teaching import Lesson, embed, embed_moments, fit, write_classifier
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
         torch.set_num_threads(settings.num_threads)
     with exclusive(settings.model, "a training"):
         model, table = start_from(body, store.labels.names, config).eval(), store.manifest
+        others = load_others(body).without(store.labels.keywords)
+        if not model.config.architecture.get("embedding"):
+            raise ModelError(f"{body}: its network has no embedding; expected a body, the package's own or one of "
+                             "scripts/speech_body.py", "no_body")
         if tracker is not None:
             tracker.start(False, {"prepared_digest": store.digest,
                                   "num_parameters": str(sum(part.numel() for part in model.network.head.parameters()))})
@@ -68,13 +72,12 @@ def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
         synthetic = table["path"].map(lambda path: SYNTHETIC in path.split("/")[1:-1]).to_numpy(dtype=bool)
         with TemporaryDirectory() as scratch:  # of the samples of long recordings
             talk = embed_moments(model, negatives(config, store.sample_rate, Path(scratch)), config.seed)
-        lesson = Lesson(embeddings, targets, synthetic, store.labels, load_others(body).without(store.labels.keywords),
-                        talk)
+        lesson = Lesson(embeddings, targets, synthetic, store.labels, others, talk)
         table = table.reset_index(drop=True)
         own = leave_out(lesson, table, settings.refused)
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)
-        model.config.detector = rule(config)
+        model.config.detector = detector_rule(config)
         _write(config, model, table, own)
     return own
 

@@ -6,6 +6,7 @@ seconds, so `kws.training.left_out` can leave out every speaker in turn.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Optional, Sequence, cast
 
@@ -28,7 +29,7 @@ _STRENGTH = 1000.0  # of the fit against the regularisation, scikit-learn's C
 _SYNTHETIC_SHARE = 0.2
 _MOST_ITERATIONS = 300
 _CLIPS_AT_A_TIME = 64
-_PIECES, _PIECE_SECONDS, _APART = 60, 4, 8  # of talk, of which a moment every so many rows is taken: a thousand
+_PIECES, _PIECE_SECONDS, _APART = 60, 4, 8  # of talk, of which a moment every so many rows is taken
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,22 @@ def embed(model: KwsForAudioClassification, waveforms: np.ndarray, augmenter: Au
 
 @torch.inference_mode()
 def embed_moments(model: KwsForAudioClassification, sound: Sequence[np.ndarray], seed: int) -> np.ndarray:
-    """Embed random moments of running sound with a body: recordings [T] int16 each -> [M, K]."""
-    network, rng = cast(FoldedMelNetwork, model.network), np.random.default_rng(seed)
-    size = _PIECE_SECONDS * model.config.sample_rate
-    long = [recording for recording in sound if len(recording) >= size]
-    if not long:
-        return np.empty((0, cast(torch.nn.Linear, network.head[-1]).in_features), dtype=np.float32)
-    shares = np.array([len(recording) for recording in long], dtype=np.float64)
-    rows = []
-    for index in rng.choice(len(long), _PIECES, p=shares / shares.sum()):
-        start = int(rng.integers(len(long[index]) - size + 1))
+    """Embed random moments of running sound with a body.
+
+    Args:
+        model: holds the body.
+        sound: recordings, [T] int16 each; those under a second are passed over.
+        seed: of the draws.
+    Returns:
+        [M, K], about six moments for every second, a thousand at most.
+    """
+    network, rng, rate = cast(FoldedMelNetwork, model.network), np.random.default_rng(seed), model.config.sample_rate
+    long = [recording for recording in sound if len(recording) >= rate]
+    size, seconds = _PIECE_SECONDS * rate, np.array([len(recording) / rate for recording in long])
+    rows = [torch.empty(0, cast(torch.nn.Linear, network.head[-1]).in_features)]
+    count = min(_PIECES, math.ceil(seconds.sum() / _PIECE_SECONDS))
+    for index in rng.choice(len(long), count, p=seconds / seconds.sum()) if long else ():
+        start = int(rng.integers(max(len(long[index]) - size, 0) + 1))
         piece = torch.from_numpy(long[index][start:start + size].astype(np.float32) / FULL_SCALE)
         rows.append(frame_embeddings(network, model.features(piece[None]))[0, RECENT:-RECENT:_APART])
     return torch.cat(rows).numpy()

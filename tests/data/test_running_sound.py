@@ -54,6 +54,15 @@ def test_words_are_where_they_are_said_to_be(sources: Sources):
     assert seen > 20
 
 
+def test_keywords_are_drawn_by_their_shares(sources: Sources):
+    rng, drawn = np.random.default_rng(4), []
+    for shares in (None, np.array([0.9, 0.1]), np.array([0.0, 1.0])):
+        composer = Composer(replace(sources, shares=shares), RATE, 4.0, keyword_share=1.0)
+        said = [word.keyword for _ in range(60) for word in composer.compose(rng)[1]]
+        drawn.append(np.mean(said))
+    assert 0.35 < drawn[0] < 0.65 and 0.02 < drawn[1] < 0.25 and drawn[2] == 1.0
+
+
 def test_without_keywords_none_is_said(sources: Sources):
     composer, rng = Composer(sources, RATE, 4.0, keyword_share=0.0), np.random.default_rng(3)
     assert all(composer.compose(rng)[1] == [] for _ in range(20))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 
 from kws.audio.decode import decode
 from kws.config.architecture import load_architecture
+from kws.errors import ModelError
 from kws.inference.listening import StreamModel
-from kws.model.folder import BLOCK_ROWS, BODY, SHIPPED, STREAM_FILE
+from kws.model.folder import BLOCK_ROWS, BODY, SHIPPED, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.loading import load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.second_look import larger, load_second_look
@@ -95,6 +97,13 @@ def test_the_shipped_file_hears_as_the_weights_beside_it():
     found, _ = exported.step(sounds.numpy(), np.zeros((2, exported.state_size), np.float32))
     assert exported.state_size == streaming.state_size
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
+
+
+def test_weights_for_running_sound_that_are_lost_are_missed(tmp_path: Path):
+    folder = shutil.copytree(SHIPPED, tmp_path / "model")
+    (folder / STREAM_WEIGHTS_FILE).unlink()
+    with pytest.raises(ModelError, match="stream.safetensors: no such file"):
+        load_stream_model(folder)  # those for clips would miss most words
 
 
 @torch.inference_mode()

@@ -80,6 +80,8 @@ def test_a_word_in_running_sound_is_what_the_rows_at_its_end_say(monkeypatch: py
     sounds[:, :RATE // 4] *= 5  # the loudest moment stays where it is
     found, said = _said(untrained, sounds, spoken, times, torch.Generator().manual_seed(0))
     assert said.tolist() == [2] and found.shape == (1, 16)
+    nothing, nobody = _said(untrained, sounds, ([], []), times, torch.Generator().manual_seed(0))
+    assert nothing.shape == (0, 16) and nobody.shape == (0,)
     changed = sounds.clone()
     changed[0, round(1.3 * RATE):] = 0.0  # nothing that is known by then depends on it
     torch.testing.assert_close(_said(untrained, changed, spoken, times, torch.Generator().manual_seed(0))[0], found)
