@@ -6,8 +6,9 @@ usage: python scripts/pretrained.py data-real kws/pretrained/kws-8 [--negatives 
 Checks the recordings, trains three teachers that differ by their seed, then the model that learns from them as well as
 from the labels; exports it, quantized too, and puts it in the place of the one that ships. It takes some 40 minutes on
 two cores. With recordings in which no keyword is said it is trained on for running sound, beside a larger network that
-teaches it and takes the second look: 9 minutes on a GPU with 16 cores beside it, half a day without. Each step is a
-script of this folder; the first one that fails ends it.
+teaches it and takes the second look: 9 minutes on a GPU with 16 cores beside it, half a day without. What ships for
+running sound went on from there, with sound that is not in the repository (docs/experiments.md). Each step is a script
+of this folder; the first one that fails ends it.
 """
 from __future__ import annotations
 
