@@ -110,6 +110,21 @@ def guard(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequenc
     Returns:
         what `main` returned; 2 for bad input (KwsError, OSError), 130 after Ctrl-C, 1 for a bug of ours.
     """
+    return _settled(_guarded(main, argv))
+
+
+def _settled(code: int) -> int:
+    """Write what waits for standard output; Python would try again what it cannot take, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code == EXIT_OK and not isinstance(error, BrokenPipeError):
+            return _report(f"standard output: {error.strerror}", EXIT_BAD_INPUT, error)
+    return code
+
+
+def _guarded(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequence[str]]) -> int:
     for stream in (sys.stdout, sys.stderr):  # names of files and keywords may not fit the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -28,7 +28,7 @@ from kws.model.folder import SHIPPED, STREAM_FILE
 SAMPLE = Path("docs/samples/five-words.flac")
 WORDS = ["go", "left", "up", "right"]
 LISTEN = [sys.executable, "-m", "kws", "listen", "--model", str(SHIPPED)]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
 ENDLESS_WAV = (b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16000, 32000, 2, 16)
                + b"data\xff\xff\xff\xff")
 

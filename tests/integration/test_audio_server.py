@@ -94,7 +94,7 @@ class Listening:
 
 
 def test_words_that_are_played_are_heard_and_the_microphone_may_be_pulled_out(server, recording, tmp_path):
-    listening = Listening(server, "--save-detections", str(tmp_path))
+    listening = Listening(server, "--threshold", "0.7", "--save-detections", str(tmp_path))
     server.play(recording)
     wait_for(lambda: len(list(tmp_path.glob("*.wav"))) >= len(WORDS), "the words")
     server.control("unload-module", "module-null-sink")
