@@ -205,8 +205,10 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Words with pauses, after a silence in which a microphone may be opened: 14 s, 16 kHz."""
-    words, pause = soundfile.read(ROOT / "docs/samples/five-words.flac")[0], np.zeros(4800)
+    """Words that are far above the threshold, after a silence in which a microphone may be opened: 9 s, 16 kHz."""
+    pause = np.zeros(4800)
+    words = np.concatenate([part for name in ("left", "stop", "yes")
+                            for part in (soundfile.read(ROOT / f"docs/samples/{name}.flac")[0], pause)])
     path = tmp_path_factory.mktemp("spoken") / "words.wav"
-    soundfile.write(path, np.concatenate([np.zeros(12000), words, pause, words, pause, np.zeros(8000)]), 16000)
+    soundfile.write(path, np.concatenate([np.zeros(12000), words, words, np.zeros(8000)]), 16000)
     return path

@@ -58,8 +58,8 @@ def test_a_recording_may_be_dropped(page):
                   f"{len(words(expected(path)))} words heard in 6.0 s.'")
 
 
-def test_thresholds_are_set_by_sliders_and_taken_back(page, spoken):
-    check_sliders(page, spoken)
+def test_thresholds_are_set_by_sliders_and_taken_back(page):
+    check_sliders(page, ROOT / "docs/samples/five-words.flac")
 
 
 def test_a_file_that_is_no_sound_is_refused(page, tmp_path):
