@@ -110,7 +110,12 @@ def guard(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequenc
     Returns:
         what `main` returned; 2 for bad input (KwsError, OSError), 130 after Ctrl-C, 1 for a bug of ours.
     """
-    return _settled(_guarded(main, argv))
+    try:
+        return _settled(_guarded(main, argv))
+    except SystemExit as leaving:  # argparse, after --help or a wrong option
+        if leaving.code not in (None, EXIT_OK):
+            raise
+        raise SystemExit(_settled(EXIT_OK)) from None
 
 
 def _settled(code: int) -> int:

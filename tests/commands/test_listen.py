@@ -125,6 +125,15 @@ def test_standard_output_on_a_full_disk_is_one_line():
     assert done.stderr == "standard output: No space left on device; lines are lost, listening goes on\n"
 
 
+@pytest.mark.parametrize("command", [["predict", str(SAMPLE)], ["--help"], ["--version"]], ids=lambda words: words[0])
+def test_what_other_commands_print_onto_a_full_disk_is_one_line_too(command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "kws", *command], stdout=full, stderr=subprocess.PIPE, text=True,
+                              env=ENVIRONMENT)
+    assert done.returncode == EXIT_BAD_INPUT
+    assert done.stderr.splitlines()[-1].endswith("No space left on device") and "Exception" not in done.stderr
+
+
 def test_thresholds_are_confidences(capsys):
     def found(*thresholds):
         options = [argument for value in thresholds for argument in ("--threshold", value)]

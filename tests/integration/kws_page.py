@@ -128,12 +128,13 @@ def alert(page: Page) -> str:
 def check_recording(page: Page, path: Path) -> None:
     """The page has to hear in a recording what `kws listen` hears, and to show it."""
     exact = soundfile.info(path).samplerate == 16000  # else the browser resamples, and Python in another way
-    if not exact:  # far from what any word of the recording comes to
-        page.evaluate("""for (const slider of document.querySelectorAll('[aria-label^="Least confidence of"]')) {
-            slider.value = 0.65;
+    least = None if exact else 0.65  # far from how sure the model is of any word of the recording
+    if least is not None:
+        page.evaluate(f"""for (const slider of document.querySelectorAll('[aria-label^="Least confidence of"]')) {{
+            slider.value = {least};
             slider.dispatchEvent(new Event("input"));
-        }""")
-    found, wanted = heard(page, path), expected(path, None if exact else 0.65)
+        }}""")
+    found, wanted = heard(page, path), expected(path, least)
     assert words(found) == words(wanted) and len(wanted) >= 4
     for mine, theirs in zip(found, wanted):
         assert mine.pop("path") == path.name and mine.keys() == theirs.keys()
