@@ -193,34 +193,29 @@ def test_moments_are_those_of_running_sound(noise):
     assert embed_moments(body, [talk[:100]], seed=0).shape == embed_moments(body, [], seed=0).shape == (0, 128)
 
 
-def test_a_body_of_another_front_end_is_refused(recordings, here, capsys):
-    config = BODY / "own.yaml"
+def refusal_of(body, recordings, capsys, *more):
+    """Train a classifier on a body by the steps, which has to be refused; return what was said."""
+    config = str(BODY / "own.yaml")
     settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
-                                   f"training.start_from={BODY}") for word in ("--set", value)]
-    assert main(["prepare", str(config), *settings]) == EXIT_OK
-    assert main(["train", str(config), *settings, "--set", "features.num_mels=32"]) == EXIT_BAD_INPUT
-    error = capsys.readouterr().err
+                                   f"training.start_from={body}") for word in ("--set", value)]
+    assert main(["prepare", config, *settings]) == EXIT_OK
+    assert main(["train", config, *settings, *more]) == EXIT_BAD_INPUT
+    return capsys.readouterr().err
+
+
+def test_a_body_of_another_front_end_is_refused(recordings, here, capsys):
+    error = refusal_of(BODY, recordings, capsys, "--set", "features.num_mels=32")
     assert "features.num_mels: found 32; expected 40" in error
 
 
 def test_a_model_that_is_no_body_is_refused(recordings, here, exported, capsys):
-    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
-                                   f"training.start_from={exported}") for word in ("--set", value)]
-    config = str(BODY / "own.yaml")
-    assert main(["prepare", config, *settings]) == EXIT_OK
-    assert main(["train", config, *settings]) == EXIT_BAD_INPUT
-    assert f"{exported / OTHERS_FILE}: cannot be read" in capsys.readouterr().err
+    assert f"{exported / OTHERS_FILE}: cannot be read" in refusal_of(exported, recordings, capsys)
     assert not (here / "models/kws").exists()
 
 
 def test_a_network_without_an_embedding_is_no_body(recordings, here, exported, capsys):
     shutil.copy(BODY / OTHERS_FILE, exported)
-    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
-                                   f"training.start_from={exported}") for word in ("--set", value)]
-    config = str(BODY / "own.yaml")
-    assert main(["prepare", config, *settings]) == EXIT_OK
-    assert main(["train", config, *settings]) == EXIT_BAD_INPUT
-    assert f"{exported}: its network has no embedding" in capsys.readouterr().err
+    assert f"{exported}: its network has no embedding" in refusal_of(exported, recordings, capsys)
     assert not (here / "models/kws").exists()
 
 
