@@ -56,9 +56,9 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def train(config: Config, store: PreparedStore, augmenter: Augmenter, noise: NoiseBank,
-          sound: Sequence[np.ndarray]) -> KwsForAudioClassification:
-    """Train the body on every word of the store's training split; sound is what words are said into."""
+def train(network: KwsForAudioClassification, config: Config, store: PreparedStore, augmenter: Augmenter,
+          noise: NoiseBank, sound: Sequence[np.ndarray]) -> KwsForAudioClassification:
+    """Train the network on every word of the store's training split; sound is what words are said into."""
     table = store.manifest[store.manifest["split"] == TRAINING].sort_values("word", kind="stable")
     words = np.unique(table["word"].to_numpy(dtype=str), return_inverse=True)[1]
     waveforms, counts = store.waveforms[table.index.to_numpy()], np.bincount(words)
@@ -67,8 +67,7 @@ def train(config: Config, store: PreparedStore, augmenter: Augmenter, noise: Noi
     streams = config.streams
     recipe = SpeechRecipe(streams.steps, config.training.batch_size, streams.batch_size, streams.seconds,
                           config.training.learning_rate, config.seed)
-    torch.manual_seed(config.seed)
-    return train_on_words(untrained(config), waveforms, words, augmenter, noise.draw,
+    return train_on_words(network, waveforms, words, augmenter, noise.draw,
                           Composer(composed, store.sample_rate, streams.seconds, keyword_share=1.0), recipe)
 
 
@@ -105,6 +104,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Train, and make the folder, whole or not at all."""
     args = parse_args(argv)
     config = load_config(args.config, args.set)
+    torch.manual_seed(config.seed)
+    network = untrained(config)
     store = load_store(config.data.prepared)
     rows = np.arange(len(store.waveforms))
     noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
@@ -114,7 +115,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     generator = torch.Generator().manual_seed(0)
     with TemporaryDirectory() as scratch:
         sound = recordings(args.sound, store.sample_rate, Path(scratch))
-        model = train(config, store, augmenter, noise, sound)
+        model = train(network, config, store, augmenter, noise, sound)
         words, names = words_of(model, store, without_masks, noise)
         del sound  # and its maps, before the files
         others = Others(words, names, silence_of(model, noise, generator))

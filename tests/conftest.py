@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import io
 import os
 import shutil
@@ -189,6 +190,18 @@ def made_once(name: str, make: Callable[[Path], None], tmp_path_factory: pytest.
             make(place / f"{name}.new")
             (place / f"{name}.new").rename(place / name)
     return place / name
+
+
+@pytest.fixture(scope="session")
+def ambience_made_once() -> Iterator[None]:
+    """Places and pieces of music, always the same ones, are made once: five seconds each time."""
+    from kws.corpus import ambience
+    from kws.training import stream_job
+
+    with pytest.MonkeyPatch.context() as patch:
+        for make in (ambience.places, ambience.music):
+            patch.setattr(stream_job, make.__name__, functools.cache(make))
+        yield
 
 
 @pytest.fixture(scope="session")

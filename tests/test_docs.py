@@ -1,5 +1,6 @@
 """What the documentation names exists, and both READMEs show the same."""
 import argparse
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -35,6 +36,7 @@ def anchor(heading):
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+@functools.cache
 def subcommands():
     action, = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return action.choices

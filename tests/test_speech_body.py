@@ -15,6 +15,8 @@ from kws.model.folder import BODY, SHIPPED
 from kws.model.loading import load_torch_model
 from kws.training.body import load_others
 
+pytestmark = pytest.mark.usefixtures("ambience_made_once")
+
 
 @pytest.fixture
 def arguments(corpus, tmp_path, noise):

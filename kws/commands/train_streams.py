@@ -3,9 +3,10 @@
   kws train-streams configs/kws.yaml -v
   kws train-streams configs/kws.yaml --set 'streams.negatives=[recordings/talk, television.mp3]' -v
 
-Starts from training.model; words and noise come from the prepared store, talk from streams.negatives, or else from
-_negative_speech_ in the data folder. The clip model stays as it is. kws export adds stream.onnx to the folder,
-and kws evaluate-streams measures it. With streams.steps=0 there is nothing to do.
+Starts from what streams.start_from knows of running sound, where its network is the same, else from training.model.
+Words and noise come from the prepared store, talk from streams.negatives, or else from _negative_speech_ in the data
+folder. The clip model stays as it is. kws export adds stream.onnx to the folder, and kws evaluate-streams measures it.
+With streams.steps=0 there is nothing to do.
 """
 from __future__ import annotations
 

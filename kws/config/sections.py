@@ -155,14 +155,15 @@ class StreamsConfig(Section):
     """Training on for running sound."""
 
     negatives: tuple[Path, ...] = ()
+    start_from: Optional[Path] = None
     second_look: Optional[Path] = None
     seconds: Annotated[Positive, Field(ge=2.0, le=30.0)] = 4.0
     steps: CountOrZero = 800
     batch_size: Count = 12
     learning_rate: Annotated[Positive, Field(le=10.0)] = 0.0015
     negative_weight: Positive = 3.0
-    smoothing_seconds: Annotated[Positive, Field(le=2.0)] = 0.4
-    threshold: Annotated[Float, Field(gt=0.0, lt=1.0)] = 0.8
+    smoothing_seconds: Annotated[Positive, Field(le=2.0)] = 0.3
+    threshold: Annotated[Float, Field(gt=0.0, lt=1.0)] = 0.7
     workers: Annotated[CountOrZero, Field(le=256)] = 0
 
 

@@ -1,21 +1,25 @@
-"""The body of a network: all of it but the classifier, carried over from a model that has learned other words."""
+"""What a network learned before, carried over to other words: its body, or all of it for running sound."""
 from __future__ import annotations
 
 import copy
 import json
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Sequence, cast
 
 import numpy as np
+from torch import nn
 
 from kws.config.sections import Config
 from kws.errors import ConfigError, ModelError
 from kws.model.folder import OTHERS_FILE
-from kws.model.labels import normal
-from kws.model.loading import load_torch_model
+from kws.model.labels import UNKNOWN, normal
+from kws.model.loading import labels_of, load_stream_model, load_torch_model
 from kws.model.modeling import KwsConfig, KwsForAudioClassification
+from kws.model.second_look import load_second_look
 
+logger = logging.getLogger(__name__)
 
 _EMBEDDINGS = "words", "silence"
 _STEPS = 31  # each way; the rounding is a twentieth of how much voices vary, and a third of the file is saved
@@ -62,6 +66,41 @@ def start_from(folder: Path, labels: Sequence[str], config: Config) -> KwsForAud
     weights = {name: weight for name, weight in model.state_dict().items() if not name.startswith("network.head.")}
     started.load_state_dict(weights, strict=False)
     return started
+
+
+def start_on_sound(folder: Path, models: Sequence[KwsForAudioClassification]) -> None:
+    """Give models the weights for running sound of a folder's networks, in place, where one differs in its labels only.
+
+    Rows of the classifier go by label; a keyword that the folder does not know starts as other words do. A model of
+    another architecture or front end stays as it is, and that is logged.
+
+    Args:
+        folder: that `kws train-streams` wrote.
+        models: to train.
+    Raises:
+        ModelError: if the folder has no network for running sound.
+    """
+    known = load_stream_model(folder)
+    second = load_second_look(folder, known)
+    networks = [network for network in (known.network, second) if network is not None]
+    for model in models:
+        if not any(_take_over(model, network, known) for network in networks):
+            logger.warning("%s: no network for running sound is like the one of %s parameters, which starts without",
+                           folder, f"{sum(weight.numel() for weight in model.network.parameters()):,}")
+
+
+def _take_over(model: KwsForAudioClassification, network: nn.Module, known: KwsForAudioClassification) -> bool:
+    """Give a model the weights of a network with the front end and labels of another; False if it is not like it."""
+    names = labels_of(known).names
+    rows = [names.index(name if name in names else UNKNOWN) for name in labels_of(model).names]
+    weights = {name: weight[rows] if name.startswith("head.") else weight
+               for name, weight in network.state_dict().items()}
+    expected = {name: weight.shape for name, weight in model.network.state_dict().items()}
+    if ((model.config.sample_rate, model.config.features) != (known.config.sample_rate, known.config.features)
+            or {name: weight.shape for name, weight in weights.items()} != expected):
+        return False
+    model.network.load_state_dict(weights)
+    return True
 
 
 def load_others(folder: Path) -> Others:

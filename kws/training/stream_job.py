@@ -34,6 +34,7 @@ from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.second_look import larger, save_second_look
 from kws.model.streaming import check_streamable
+from kws.training.body import start_on_sound
 from kws.training.stream_training import Recipe, train_on_sound
 
 _ROOMS = 120
@@ -89,6 +90,8 @@ def _trained(config: Config, model: KwsForAudioClassification, sound: Sources,
     models = [model]
     if settings.second_look is not None:
         models.insert(0, larger(model, load_architecture(settings.second_look).as_json()))
+    if settings.start_from is not None:
+        start_on_sound(settings.start_from, models)
     return train_on_sound(models, composer, settings.seconds, recipe)
 
 

@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +7,8 @@ import onnx
 import pytest
 import torch
 
+from kws.__main__ import main
+from kws.commands.cli import EXIT_OK
 from kws.errors import ModelError
 from kws.export import to_onnx as module
 from kws.export.quantize import quantize
@@ -128,11 +127,10 @@ def test_an_8_bit_model_that_loses_is_not_kept(folder, clips, monkeypatch):
     assert not (folder / "model.int8.onnx").exists()
 
 
-def test_the_script_works_without_a_store(folder, tmp_path):
-    root = Path.cwd()
-    done = subprocess.run([sys.executable, str(root / "scripts/export.py"), str(folder), "--config",
-                           str(root / "configs/kws.yaml")], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(root)})
-    assert done.returncode == 0, done.stderr
-    assert "generated clips only" in done.stderr and "model.onnx" in done.stdout
-    assert len(done.stderr.splitlines()) == 1
+def test_the_command_works_without_a_store(folder, tmp_path, monkeypatch, capfd):
+    config = Path("configs/kws.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(folder), "--config", str(config)]) == EXIT_OK
+    out, err = capfd.readouterr()
+    assert "generated clips only" in err and "model.onnx" in out
+    assert len(err.splitlines()) == 1

@@ -1,6 +1,7 @@
 """Runs in a local store, read back; what happens without a server. tests/integration has real servers."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from mlflow.cli import cli
 from transformers import TrainerCallback
 
 from kws import KeywordSpotter
@@ -29,8 +32,16 @@ ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 
 
+@pytest.fixture(scope="module")
+def new_store(tmp_path_factory):
+    """A store without a run: MLflow takes three seconds to make its tables."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def work(corpus, tmp_path, monkeypatch):
+def work(corpus, new_store, tmp_path, monkeypatch):
     """A folder with a corpus and its prepared store, entered."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "RANK",
                  "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
@@ -38,6 +49,7 @@ def work(corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("kws.tracking.connection.LOCAL_STORE", store())
     corpus()
+    shutil.copy(new_store, "mlflow.db")
     data = configure().data
     prepare(data.root, data.prepared, require_noise=True, **data.model_dump(include=SETTINGS))
     yield tmp_path
@@ -175,8 +187,9 @@ def test_a_deleted_experiment_is_named_and_the_advice_helps(work, way):
     assert f"mlflow experiments restore --experiment-id {number}" in message and "\n" not in message
     assert "tracking.on_failure=local" not in message
     train("tracking.experiment=other")  # the second advice
-    subprocess.run([sys.executable, "-m", "mlflow", "experiments", "restore", "--experiment-id", number], check=True,
-                   env={**os.environ, "MLFLOW_TRACKING_URI": store()}, capture_output=True)
+    done = CliRunner().invoke(cli, ["experiments", "restore", "--experiment-id", number],
+                              env={"MLFLOW_TRACKING_URI": store()})
+    assert done.exit_code == 0, done.output
     train()  # and the first
     assert len(runs()[1]) == 2
 
@@ -288,6 +301,7 @@ def test_a_resumed_training_continues_its_run_and_a_new_one_makes_a_new_run(work
 
 
 def test_without_a_server_nothing_is_begun_and_old_checkpoints_stay(work, monkeypatch):
+    Path("mlflow.db").unlink()
     train("tracking.enabled=false")
     assert not Path("mlflow.db").exists()
     before = sorted(Path("runs/kws").iterdir())

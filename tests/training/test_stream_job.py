@@ -6,15 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from kws.__main__ import main
 from kws.audio.folders import NEGATIVES_FOLDER
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
+from kws.config.architecture import load_architecture
 from kws.inference.listening import StreamModel, listen
-from kws.model.folder import ONNX_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.folder import ONNX_FILE, SECOND_FILE, SHIPPED, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.labels import LabelSet
+from kws.model.loading import labels_of, load_stream_model, load_torch_model
+from kws.model.modeling import build_model
+from kws.model.second_look import load_second_look
+from kws.model.streaming import StreamingClassifier
+from kws.training.body import start_on_sound
 from kws.training.stream_job import recordings
 
 CONFIG = Path("configs/kws.yaml").resolve()
+pytestmark = pytest.mark.usefixtures("ambience_made_once")
 
 
 @pytest.fixture
@@ -41,7 +50,7 @@ def test_a_clip_model_becomes_one_for_running_sound(settings, exported, tmp_path
     assert main(["export", str(folder), "--config", config, *settings]) == EXIT_OK
     assert (folder / ONNX_FILE).read_bytes() == clips
     model = StreamModel(folder / STREAM_FILE)
-    assert model.settings.smoothing_seconds == 0.4 and list(model.labels.keywords) == ["yes", "no"]
+    assert model.settings.smoothing_seconds == 0.3 and list(model.labels.keywords) == ["yes", "no"]
     assert isinstance(list(listen(model, [noise(2, 3.0)])), list)
     streams = tmp_path / "set"
     streams.mkdir()
@@ -67,13 +76,42 @@ def test_where_nobody_talks_without_a_keyword_that_is_told(settings, exported, t
 def test_a_larger_network_learns_beside_it_and_takes_the_second_look(settings, exported):
     config = str(CONFIG)
     look = ["--set", f"streams.second_look={CONFIG.parent / 'arch/nano.yaml'}"]
-    sizes = []
-    for more in (look, []):  # the folder holds what the last training made
+    for more in (look, [], look):  # the folder holds what the last training made
         assert main(["train-streams", config, *settings, *more]) == EXIT_OK
         assert (exported / SECOND_FILE).is_file() == bool(more) and not (exported / STREAM_FILE).exists()
-        assert main(["export", str(exported), "--config", config, *settings, *more]) == EXIT_OK
-        sizes.append(StreamModel(exported / STREAM_FILE).state_size)
-    assert sizes[0] > sizes[1]
+        (exported / STREAM_FILE).touch()
+    assert main(["export", str(exported), "--config", config, *settings, *look]) == EXIT_OK
+    alone = StreamingClassifier(load_stream_model(exported))
+    assert StreamModel(exported / STREAM_FILE).state_size > alone.state_size
+
+
+def like_the_shipped_one(keywords, architecture="small"):
+    shipped = load_torch_model(SHIPPED)
+    path = CONFIG.parent / f"arch/{architecture}.yaml"
+    return build_model(LabelSet.from_keywords(keywords).names, shipped.config.sample_rate, shipped.config.num_samples,
+                       shipped.config.features, load_architecture(path).as_json()).eval()
+
+
+def test_what_is_known_of_running_sound_is_taken_over_word_by_word(caplog):
+    known, model = load_stream_model(SHIPPED), like_the_shipped_one(["yes", "lights", "no"])
+    second = like_the_shipped_one(["yes", "lights", "no"], "large")
+    start_on_sound(SHIPPED, [second, model])
+    sound = torch.rand(2, 1, known.config.features["num_mels"], 100, generator=torch.Generator().manual_seed(0)).log()
+    for started, whole in ((model, known.network), (second, load_second_look(SHIPPED, known))):
+        with torch.inference_mode():
+            expected, found = whole(sound), started.network(sound)
+        names = labels_of(known).names
+        for row, label in enumerate(("yes", "_unknown_", "no", "_unknown_", "_silence_")):
+            torch.testing.assert_close(found[:, row], expected[:, names.index(label)])
+    assert not caplog.records
+
+
+def test_a_network_of_another_kind_starts_without(caplog):
+    model = like_the_shipped_one(["yes"], "nano")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    start_on_sound(SHIPPED, [model])
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert f"{SHIPPED}: no network for running sound is like" in caplog.text
 
 
 def test_a_network_that_cannot_take_a_second_look_is_refused(settings, exported, capsys):

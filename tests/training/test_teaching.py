@@ -166,8 +166,7 @@ def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here
 
 
 def test_own_words_need_no_training_for_running_sound(recordings, here, capsys):
-    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
-                                   f"training.start_from={BODY}") for word in ("--set", value)]
+    settings = of_yes_and_no(recordings)
     assert main(["train-streams", str(BODY / "own.yaml"), *settings]) == EXIT_BAD_INPUT
     assert "hears running sound as it is" in capsys.readouterr().err
 
@@ -193,11 +192,16 @@ def test_moments_are_those_of_running_sound(noise):
     assert embed_moments(body, [talk[:100]], seed=0).shape == embed_moments(body, [], seed=0).shape == (0, 128)
 
 
+def of_yes_and_no(recordings, body=BODY):
+    """Settings for two words that start from a body."""
+    return [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
+                               f"training.start_from={body}") for word in ("--set", value)]
+
+
 def refusal_of(body, recordings, capsys, *more):
     """Train a classifier on a body by the steps, which has to be refused; return what was said."""
     config = str(BODY / "own.yaml")
-    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
-                                   f"training.start_from={body}") for word in ("--set", value)]
+    settings = of_yes_and_no(recordings, body)
     assert main(["prepare", config, *settings]) == EXIT_OK
     assert main(["train", config, *settings, *more]) == EXIT_BAD_INPUT
     return capsys.readouterr().err
@@ -225,7 +229,8 @@ def test_talk_of_the_users_own_is_learned_from(recordings, here, monkeypatch, no
     soundfile.write(talk / "tv.ogg", np.stack([noise(1, 5.0, 8000)] * 2, axis=1), 8000)
     learned = []
     monkeypatch.setattr(teach_job, "fit", lambda lesson: learned.append(lesson) or fit(lesson))
-    assert main(["teach", str(recordings), "--output_path", "models/kws", "--keywords", "yes", "no"]) == EXIT_OK
+    assert main(["prepare", str(BODY / "own.yaml"), *of_yes_and_no(recordings)]) == EXIT_OK
+    assert main(["train", str(BODY / "own.yaml"), *of_yes_and_no(recordings)]) == EXIT_OK
     assert [len(lesson.talk) > 10 for lesson in learned] == [True]
 
 
@@ -259,8 +264,7 @@ def test_one_recording_of_each_word_is_taken_and_told(here, noise, capsys):
 
 def test_a_taught_classifier_is_recorded(recordings, here, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'runs.db'}")
-    settings = [word for value in (f"data.root={recordings}", 'data.keywords=["yes", "no"]',
-                                   f"training.start_from={BODY}") for word in ("--set", value)]
+    settings = of_yes_and_no(recordings)
     assert main(["prepare", str(BODY / "own.yaml"), *settings]) == EXIT_OK
     assert main(["train", str(BODY / "own.yaml"), *settings]) == EXIT_OK
     with sqlite3.connect(here / "runs.db") as runs:
