@@ -192,6 +192,12 @@ def made_once(name: str, make: Callable[[Path], None], tmp_path_factory: pytest.
     return place / name
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their pictures, which take two seconds; tests of reports have them."""
+    monkeypatch.setattr("kws.evaluation.reports.page._png", lambda figure: "")
+
+
 @pytest.fixture(scope="session")
 def ambience_made_once() -> Iterator[None]:
     """Places and pieces of music, always the same ones, are made once: five seconds each time."""

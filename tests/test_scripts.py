@@ -54,7 +54,7 @@ def trained(corpus, tmp_path_factory):
 
 
 @pytest.fixture
-def work(corpus, tmp_path, monkeypatch):
+def work(corpus, no_pictures, tmp_path, monkeypatch):
     """A fresh folder with the corpus, entered."""
     shutil.copytree(corpus, tmp_path / "data")
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("ambience_made_once")
 
 
 @pytest.fixture
-def arguments(corpus, tmp_path, noise):
+def arguments(corpus, no_pictures, tmp_path, noise):
     """To train a body on a small corpus, which is prepared."""
     root, sound, config = corpus(), tmp_path / "sound", tmp_path / "words.yaml"
     sound.mkdir()

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("ambience_made_once")
 
 
 @pytest.fixture
-def settings(corpus, exported, tmp_path, noise):
+def settings(corpus, exported, no_pictures, tmp_path, noise):
     """Command-line overrides for a tiny run; the corpus, with talk in it, is prepared."""
     talk = corpus() / NEGATIVES_FOLDER
     talk.mkdir()

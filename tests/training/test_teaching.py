@@ -134,7 +134,7 @@ def test_what_a_body_brings_is_saved_in_31_steps_each_way(tmp_path):
 
 
 @pytest.fixture
-def recordings(corpus, tmp_path):
+def recordings(corpus, no_pictures, tmp_path):
     """A folder of two words by several people, without background noise."""
     root = corpus()
     shutil.rmtree(root / "_background_noise_")
