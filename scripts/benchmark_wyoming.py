@@ -3,9 +3,9 @@
 
 usage: python scripts/benchmark_wyoming.py [--model DIR] [--streams 1 50 200] [--seconds 20] [--sound talk.wav]
 
-Each stream is a connection that sends a recording over and over, in chunks of 64 ms. Latency is from the last sample that
-a detection needs to its event at the client, who runs beside the service. In the sample a keyword is said every two
-seconds, and the larger network listens half of the time; with talk of yours it shows what the service costs all day.
+Each stream is a connection that sends a recording over and over, in chunks of 64 ms. Latency is from the last sample
+that a detection needs to its event at the client, who runs beside the service. In the sample a keyword is said every
+two seconds, and the larger network often listens; talk of yours shows what the service costs all day.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.ping import Ping
 
-from kws.audio.decode import decode
+from kws.audio.blocks import recording_blocks
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.inference.listening import StreamModel, listen
 from kws.model.folder import SHIPPED, STREAM_FILE
@@ -127,8 +127,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     model = StreamModel(args.model / STREAM_FILE)
-    sound = np.resize(decode(args.sound, model.sample_rate), round(args.seconds * model.sample_rate))
-    sound = (sound * 32767).astype(np.int16)
+    recording = np.concatenate(list(recording_blocks(args.sound, model.sample_rate)))
+    sound = (np.resize(recording, round(args.seconds * model.sample_rate)) * 32767).astype(np.int16)
     print(f"{'streams':>8}{'real-time factor':>18}{'core':>8}{'p50 ms':>8}{'p95 ms':>8}{'MB each':>9}{'events':>8}"
           f"{'wrong streams':>14}")
     for count in args.streams:

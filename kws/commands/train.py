@@ -67,12 +67,13 @@ def _taught(config: Config, resume: bool) -> str:
     if resume:
         raise ConfigError("--resume", ["has no effect on training.trains=classifier, which takes seconds; leave it "
                                        "out"])
-    from kws.tracking.tracker import build_tracker
-    from kws.training.own_words import summary_text
     from kws.training.processes.environment import check_alone
-    from kws.training.teach_job import teach
 
     check_alone("training.trains=classifier")
+    from kws.tracking.tracker import build_tracker  # after the settings are known to be good: it takes seconds
+    from kws.training.own_words import summary_text
+    from kws.training.teach_job import teach
+
     with build_tracker(config) as tracker:
         own = teach(config, tracker)
         tracker.finish(own.figures)

@@ -24,9 +24,9 @@ RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> StreamModel:
+def model(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> StreamModel:
     path = tmp_path_factory.mktemp("stream") / STREAM_FILE
-    write_stream_onnx(load_torch_model(SHIPPED), path)
+    write_stream_onnx(load_torch_model(exported), path)
     return StreamModel(path)
 
 

@@ -33,7 +33,7 @@ def settings(corpus, exported, no_pictures, tmp_path, noise):
     talk.mkdir()
     soundfile.write(talk / "tv.ogg", noise(1, 6.0), 22050)
     values = {"data.root": tmp_path / "data", "data.prepared": tmp_path / "prepared", "data.keywords": '["yes", "no"]',
-              "training.model": exported, "streams.steps": 2,
+              "training.model": exported, "streams.steps": 2, "streams.start_from": SHIPPED,
               "training.checkpoints": tmp_path / "runs",
               "streams.batch_size": 2, "streams.seconds": 2.5, "tracking.enabled": "false"}
     made = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
