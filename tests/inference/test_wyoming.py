@@ -28,9 +28,10 @@ from wyoming.wake import Detect
 import kws
 from kws.commands.cli import EXIT_INTERRUPTED
 from kws.inference.listening import Listener, StreamModel, listen, listen_to, step_together
+from kws.inference.wyoming import together
 from kws.inference.wyoming.connection import Connection
 from kws.inference.wyoming.service import Service
-from kws.model.folder import SHIPPED, STREAM_FILE
+from kws.model.folder import BLOCK_ROWS, SHIPPED, STREAM_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = sorted((ROOT / "docs/samples").glob("*.flac"))
@@ -392,8 +393,26 @@ def test_neighbours_change_no_bit(model: StreamModel):
                 part += detections
         return parts
 
-    together = found([Listener(model) for _ in sounds])
+    side_by_side = found([Listener(model) for _ in sounds])
     alone = [Listener(model).feed(sound) for sound in sounds]
-    assert together == alone and sum(map(len, together)) > 10
-    assert [[item.confidences for item in part] for part in together] == [
+    assert side_by_side == alone and sum(map(len, side_by_side)) > 10
+    assert [[item.confidences for item in part] for part in side_by_side] == [
         [item.confidences for item in part] for part in alone]
+
+
+def test_who_comes_a_moment_later_is_heard_in_the_same_call(model: StreamModel, monkeypatch: pytest.MonkeyPatch):
+    block, calls = BLOCK_ROWS * model.step_samples, []
+    monkeypatch.setattr(together, "_GATHERING_SECONDS", 0.3)  # a busy machine is no failure
+    monkeypatch.setattr(together, "step_together", lambda model, listeners, blocks: calls.append(
+        len(listeners)) or step_together(model, listeners, blocks))
+
+    async def hear(hearing, pause):
+        await asyncio.sleep(pause)
+        return await hearing.feed(Listener(model), np.zeros(block, np.float32))
+
+    async def hear_all():
+        hearing = together.Together(model)
+        await asyncio.gather(*(hear(hearing, pause) for pause in (0.0, 0.01, 0.02, 1.0)))
+
+    asyncio.run(hear_all())
+    assert calls == [3, 1]

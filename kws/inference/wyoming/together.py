@@ -11,6 +11,7 @@ from kws.inference.decision import Detection
 from kws.inference.listening import MOST_BLOCKS, Listener, StreamModel, step_together
 
 _MOST_LISTENERS = 16  # a call: with more the cost of each falls no further
+_GATHERING_SECONDS = 0.005  # in which listeners come together for a call: for many it costs little more than for one
 
 
 class _Turn(NamedTuple):
@@ -44,7 +45,7 @@ class Together:
         turn = _Turn(listener, [], loop.create_future())
         self._turns.append(turn)
         if len(self._turns) == 1:
-            loop.call_soon(self._step)
+            loop.call_later(_GATHERING_SECONDS, self._step)
         return await turn.done
 
     def _step(self) -> None:
