@@ -4,8 +4,8 @@
 usage: python scripts/benchmark_wyoming.py [--model DIR] [--streams 1 50 200] [--seconds 20] [--sound talk.wav]
 
 Each stream is a connection that sends a recording over and over, in chunks of 64 ms. Latency is from the last sample
-that a detection needs to its event at the client, who runs beside the service. In the sample a keyword is said every
-two seconds, and the larger network often listens; talk of yours shows what the service costs all day.
+that a detection needs to its event at the client, who runs beside the service. The sample
+is full of keywords, so that the larger network often listens; talk of yours shows what the service costs all day.
 """
 from __future__ import annotations
 

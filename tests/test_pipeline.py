@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from kws.config.sections import load_config
+from kws.model.folder import STREAM_WEIGHTS_FILE
 
 PIPELINE = yaml.safe_load(Path("dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
@@ -108,6 +109,7 @@ def test_paths_of_the_pipeline_are_those_of_the_configuration():
     outputs = {name for stage in STAGES.values() for item in stage["outs"] for name in item}
     assert {str(config.data.prepared), str(config.training.model)} <= outputs
     assert str(config.data.root) in STAGES["prepare"]["deps"]
+    assert f"{config.streams.start_from}/{STREAM_WEIGHTS_FILE}" in STAGES["train"]["deps"]
     assert PIPELINE["artifacts"]["kws"]["path"] == str(config.training.model)
     for stage in ("evaluate", "evaluate-streams"):
         assert str(config.training.model) in STAGES[stage]["cmd"]

@@ -25,7 +25,7 @@ from kws.data.noise_bank import PARTS
 from kws.data.running_sound import Composer, Sources
 from kws.data.split import TRAINING
 from kws.data.store import PreparedStore, load_matching_store
-from kws.errors import AudioError, ConfigError, DataError
+from kws.errors import AudioError, ConfigError, DataError, ModelError
 from kws.files.atomic import atomic_file
 from kws.inference.detector import DetectorSettings
 from kws.model.folder import CONFIG_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
@@ -46,7 +46,8 @@ def train_for_streams(config: Config) -> Path:
     """Train `training.model` on; add the weights and the detector's rule to its folder, and return it.
 
     Raises:
-        ConfigError: if the model is that of `training.trains: classifier`.
+        ConfigError: if the model is that of `training.trains: classifier`, or `streams.start_from` knows no running
+            sound.
         DataError: if the prepared store or a recording cannot be used.
         ModelError: if there is no clip model to start from, or it cannot hear running sound.
     """
@@ -61,6 +62,7 @@ def train_for_streams(config: Config) -> Path:
                                 config.data.keywords)
     model = load_torch_model(config.training.model)
     check_streamable(model.network)
+    models = _networks(config, model)  # before hours of sound are read
     recipe = Recipe(settings.steps, settings.batch_size, settings.learning_rate, settings.negative_weight,
                     settings.smoothing_seconds, settings.workers, config.seed)
     with TemporaryDirectory() as scratch:  # of the samples of long recordings
@@ -69,8 +71,9 @@ def train_for_streams(config: Config) -> Path:
             logger.warning("no recordings without a keyword, neither in streams.negatives nor in %s: rows of other "
                            "words stand in for talk, and the model will take talk for keywords more often",
                            config.data.root / NEGATIVES_FOLDER)
-        *larger_one, trained = _trained(config, model, sources(store, speech), recipe)
-        del speech  # and their maps, before the files
+        composer = Composer(sources(store, speech), store.sample_rate, settings.seconds)
+        *larger_one, trained = train_on_sound(models, composer, settings.seconds, recipe)
+        del speech, composer  # and their maps, before the files
     write_stream_weights(config.training.model, trained, detector_rule(config), *larger_one)
     return config.training.model
 
@@ -82,17 +85,18 @@ def detector_rule(config: Config) -> dict[str, Any]:
                                    smoothing_seconds=settings.smoothing_seconds))
 
 
-def _trained(config: Config, model: KwsForAudioClassification, sound: Sources,
-             recipe: Recipe) -> list[KwsForAudioClassification]:
-    """Train the network; before it comes what takes a second look."""
+def _networks(config: Config, model: KwsForAudioClassification) -> list[KwsForAudioClassification]:
+    """Give what is to be trained, as it starts: before the network comes what takes a second look."""
     settings = config.streams
-    composer = Composer(sound, model.config.sample_rate, settings.seconds)
     models = [model]
     if settings.second_look is not None:
         models.insert(0, larger(model, load_architecture(settings.second_look).as_json()))
     if settings.start_from is not None:
-        start_on_sound(settings.start_from, models)
-    return train_on_sound(models, composer, settings.seconds, recipe)
+        try:
+            start_on_sound(settings.start_from, models)
+        except ModelError as error:
+            raise ConfigError("streams.start_from", [f"{error}; or give null, to start from training.model"]) from error
+    return models
 
 
 def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule: Mapping[str, Any],

@@ -400,19 +400,44 @@ def test_neighbours_change_no_bit(model: StreamModel):
         [item.confidences for item in part] for part in alone]
 
 
-def test_who_comes_a_moment_later_is_heard_in_the_same_call(model: StreamModel, monkeypatch: pytest.MonkeyPatch):
-    block, calls = BLOCK_ROWS * model.step_samples, []
-    monkeypatch.setattr(together, "_GATHERING_SECONDS", 0.3)  # a busy machine is no failure
-    monkeypatch.setattr(together, "step_together", lambda model, listeners, blocks: calls.append(
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many listeners each call of the model hears."""
+    found: list[int] = []
+    monkeypatch.setattr(together, "step_together", lambda model, listeners, blocks: found.append(
         len(listeners)) or step_together(model, listeners, blocks))
+    return found
 
-    async def hear(hearing, pause):
+
+async def hear(hearing: together.Together, listener: Listener, block: np.ndarray, *pauses: float) -> None:
+    for pause in pauses:
         await asyncio.sleep(pause)
-        return await hearing.feed(Listener(model), np.zeros(block, np.float32))
+        await hearing.feed(listener, block)
+
+
+def test_who_comes_a_moment_later_is_heard_in_the_same_call(model: StreamModel, calls: list[int],
+                                                            monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(together, "_GATHERING_SECONDS", 0.3)  # a busy machine is no failure
+    block = np.zeros(BLOCK_ROWS * model.step_samples, np.float32)
 
     async def hear_all():
         hearing = together.Together(model)
-        await asyncio.gather(*(hear(hearing, pause) for pause in (0.0, 0.01, 0.02, 1.0)))
+        await asyncio.gather(*(hear(hearing, Listener(model), block, 0.0, pause) for pause in (0.0, 0.01, 0.02, 1.0)))
 
     asyncio.run(hear_all())
-    assert calls == [3, 1]
+    assert calls == [4, 3, 1]
+
+
+def test_where_everybody_is_there_nobody_waits(model: StreamModel, calls: list[int], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(together, "_GATHERING_SECONDS", 1000.0)
+    block = np.zeros(BLOCK_ROWS * model.step_samples, np.float32)
+
+    async def hear_all(count: int):
+        hearing = together.Together(model)
+        await asyncio.wait_for(asyncio.gather(
+            *(hear(hearing, Listener(model), block, 0.0, 0.0) for _ in range(count))), 60)
+
+    for count in (1, 3, together._MOST_LISTENERS):
+        asyncio.run(hear_all(count))
+        assert sum(calls) == 2 * count
+        calls.clear()

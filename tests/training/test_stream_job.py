@@ -114,6 +114,24 @@ def test_a_network_of_another_kind_starts_without(caplog):
     assert f"{SHIPPED}: no network for running sound is like" in caplog.text
 
 
+@pytest.mark.parametrize("damage, expected", [
+    (lambda folder: shutil.rmtree(folder), "no config.json"),
+    (lambda folder: (folder / STREAM_WEIGHTS_FILE).unlink(), "no such file"),
+    (lambda folder: (folder / STREAM_WEIGHTS_FILE).write_bytes(b"nothing"), "cannot be loaded"),
+    (lambda folder: (folder / SECOND_FILE).write_bytes(b"nothing"), "cannot be loaded")],
+    ids=["no folder", "clips only", "damaged", "damaged second look"])
+def test_a_start_that_knows_no_running_sound_is_refused_before_sound_is_read(settings, exported, tmp_path, capsys,
+                                                                             damage, expected):
+    start, bad = shutil.copytree(SHIPPED, tmp_path / "start"), tmp_path / "bad.wav"
+    damage(start)
+    bad.write_bytes(b"nothing")
+    assert main(["train-streams", "configs/kws.yaml", *settings, "--set", f"streams.start_from={start}",
+                 "--set", f"streams.negatives=[{bad}]"]) == EXIT_BAD_INPUT
+    error = capsys.readouterr().err
+    assert "streams.start_from" in error and str(start) in error and expected in error and "null" in error
+    assert str(bad) not in error and not (exported / STREAM_WEIGHTS_FILE).exists()
+
+
 def test_a_network_that_cannot_take_a_second_look_is_refused(settings, exported, capsys):
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     look = ["--set", f"streams.second_look={CONFIG.parent / 'arch/bcresnet-1.yaml'}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from kws.inference.decision import Detection
 from kws.inference.listening import MOST_BLOCKS, Listener, StreamModel, step_together
 
 _MOST_LISTENERS = 16  # a call: with more the cost of each falls no further
-_GATHERING_SECONDS = 0.005  # in which listeners come together for a call: for many it costs little more than for one
+_GATHERING_SECONDS = 0.005  # at most, until others join a call: for many it costs little more than for one
 
 
 class _Turn(NamedTuple):
@@ -35,6 +36,7 @@ class Together:
     def __init__(self, model: StreamModel) -> None:
         self._model = model
         self._turns: deque[_Turn] = deque()
+        self._known: WeakSet[Listener] = WeakSet()
 
     async def feed(self, listener: Listener, samples: np.ndarray) -> list[Detection]:
         """Hear the next samples of a listener, as its own `feed` does; return what they complete."""
@@ -43,8 +45,11 @@ class Together:
             return []
         loop = asyncio.get_running_loop()
         turn = _Turn(listener, [], loop.create_future())
+        self._known.add(listener)
         self._turns.append(turn)
-        if len(self._turns) == 1:
+        if len(self._turns) == min(len(self._known), _MOST_LISTENERS):  # nobody is left to wait for
+            loop.call_soon(self._step)
+        elif len(self._turns) == 1:
             loop.call_later(_GATHERING_SECONDS, self._step)
         return await turn.done
 
