@@ -37,8 +37,9 @@ def write_site(model: Path, folder: Path) -> None:
     if not (_PAGE / "index.html").is_file():
         raise DataError(f"{_PAGE}: no page there; a wheel of kws and its repository have it", "no_page")
     _fetch_runtime(runtime_folder())
-    shutil.copytree(_PAGE, folder, dirs_exist_ok=True)
-    shutil.copytree(runtime_folder(), folder / "onnxruntime")
+    # Of the time of this copy: browsers keep a file of another installation for one that is older.
+    shutil.copytree(_PAGE, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    shutil.copytree(runtime_folder(), folder / "onnxruntime", copy_function=shutil.copyfile)
     (folder / "model").mkdir()
     shutil.copyfile(model / STREAM_FILE, folder / "model" / STREAM_FILE)
 

@@ -55,10 +55,15 @@ def test_the_folder_holds_what_its_files_ask_for(site):
     assert set(re.findall(r"\bat\(\"([\w-]+)\"\)", (site / "page.js").read_text())) <= ids
 
 
+def test_its_files_are_new_to_a_browser_that_knows_another_installation(site, cache):
+    now = min(path.stat().st_mtime for path in cache.rglob("*"))
+    assert min(path.stat().st_mtime for path in site.rglob("*")) >= now > (SHIPPED / STREAM_FILE).stat().st_mtime
+
+
 def test_all_of_it_is_kept_for_the_time_without_a_network(site):
     listed = re.search(r"FILES = \[(.*?)\]", (site / "offline.js").read_text(), re.S)[1]
     files = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
-    assert set(re.findall(r"\"([^\"]+)\"", listed)) == (files - {"index.html", "offline.js"}) | {"./"}
+    assert set(re.findall(r"\"([^\"]+)\"", listed)) == (files - {"offline.js"}) | {"./"}
 
 
 def test_nothing_is_inline_and_nothing_is_from_elsewhere(site):

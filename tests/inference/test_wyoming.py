@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from functools import partial
 from pathlib import Path
 
@@ -54,13 +55,17 @@ def expected(model: StreamModel, path: Path) -> list[tuple[str, int]]:
     return [(found.word, round(1000 * found.time_seconds)) for found in listen_to(model, path)]
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Server:
     """The command as its own process, with its log."""
 
-    def __init__(self, log: Path, *options: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, log: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.log = log
         with open(log, "w") as file:
             self.process = subprocess.Popen(
@@ -367,16 +372,36 @@ def test_a_signal_ends_it(number: int, tmp_path: Path):
     assert "Traceback" not in server.log.read_text() and server.log.read_text().endswith("error: interrupted\n")
 
 
+def announced(port: int) -> tuple[str, str]:
+    """The kind and the name that Home Assistant looks for."""
+    kind = "_wyoming._tcp.local."
+    return kind, f"kws-{socket.gethostname()}-{uuid.getnode():012x}-{port}.{kind}"
+
+
 def test_home_assistant_finds_it(tmp_path: Path):
     zeroconf = pytest.importorskip("zeroconf")
     server = Server(tmp_path / "log", "--zeroconf")
     try:
         with zeroconf.Zeroconf(interfaces=["127.0.0.1"]) as search:
-            kind = "_wyoming._tcp.local."
-            found = search.get_service_info(kind, f"kws-{socket.gethostname()}-{server.port}.{kind}", timeout=5_000)
+            found = search.get_service_info(*announced(server.port), timeout=5_000)
         assert found is not None and found.port == server.port
+        assert "announced as 127.0.0.1, which only this machine can reach" in server.log.read_text()
     finally:
         assert server.end() == EXIT_INTERRUPTED
+
+
+def test_one_that_cannot_be_announced_serves(tmp_path: Path):
+    zeroconf = pytest.importorskip("zeroconf")
+    port = free_port()
+    with zeroconf.Zeroconf() as other:  # the name is taken
+        other.register_service(zeroconf.ServiceInfo(*announced(port), addresses=[b"\x7f\0\0\1"], port=1))
+        server = Server(tmp_path / "log", "--zeroconf", port=port)
+        try:
+            assert Info.is_type(ask(server, Describe().event())[0].type)
+            warning, = [line for line in server.log.read_text().splitlines() if "not announced" in line]
+            assert "NonUniqueName" in warning and "add it to Home Assistant by host and port" in warning
+        finally:
+            assert server.end() == EXIT_INTERRUPTED
 
 
 def test_neighbours_change_no_bit(model: StreamModel):

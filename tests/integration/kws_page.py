@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -170,7 +171,8 @@ def check_offline(page: Page, recording: Path) -> None:
         ready(page, address)
         page.wait_for("navigator.serviceWorker.ready.then(() => true)")
         page.wait_for("caches.open('kws').then((cache) => cache.keys()).then((keys) => keys.length > 20)")
-    ready(page, address)
+    for entrance in (f"{address}index.html", address):
+        ready(page, entrance)
     assert words(heard(page, recording)) == words(expected(recording))
 
 
@@ -201,14 +203,18 @@ def check_takes(page: Page, folder: Path, word: np.ndarray) -> None:
     page.evaluate("document.querySelector('#takes-record').click()")
     page.wait_for("document.querySelectorAll('#takes li').length >= 4")
     page.evaluate("document.querySelector('#takes-record').click()")
-    page.evaluate("document.querySelector('[aria-label=\"Hear öl/me_nohash_0.wav\"]').click()")
-    page.evaluate("document.querySelector('[aria-label=\"Delete öl/me_nohash_1.wav\"]').click()")
+    shown = "[...document.querySelectorAll('#takes li')].map((item) => item.innerText.split(',')[0])"
+    first, second, third = page.evaluate(shown)[:3]
+    page.evaluate(f"document.querySelector('[aria-label=\"Hear {first}\"]').click()")
+    page.evaluate(f"document.querySelector('[aria-label=\"Delete {second}\"]').click()")
     with zipfile.ZipFile(download(page, "takes-save", "takes.zip")) as archive:
         assert archive.testzip() is None
         names = archive.namelist()
         archive.extractall(folder)
     assert page.complaints == []
-    assert names[:2] == ["öl/me_nohash_0.wav", "öl/me_nohash_2.wav"]
+    assert names[:2] == [first, third]
+    start = int(re.fullmatch(r"öl/me_nohash_(\d+).wav", first)[1])
+    assert abs(start - time.time()) < 3600, "takes of another visit have other names"
     layout = scan(folder, LabelSet.from_keywords(["öl"]))
     assert layout.clips["path"].tolist() == names and set(layout.clips["speaker"]) == {"me"} and not layout.passed_over
     for name in names:

@@ -40,6 +40,15 @@ test("thresholds change while it listens, and the smoothing goes on", () => {
   same(detector.feed(logits.slice(half)), detections);
 });
 
+test("a keyword may have the name of something that every object has", () => {
+  const word = (name) => new Detector([name, "_unknown_", "_silence_"], 0.02, 0.6, ruleFrom({ thresholds: {} }));
+  const logits = Array.from({ length: 50 }, () => [9, 0, 0]).flat();
+  const found = (name) => word(name).feed(logits).map((one) => one.word);
+  assert.deepEqual(found("builder"), ["builder"]);
+  assert.deepEqual(found("constructor"), ["constructor"]);
+  assert.throws(() => ruleFrom({ constructor: 1 }), /unknown key constructor/);
+});
+
 test("logits that are no numbers, or no rows, are refused", () => {
   assert.throws(() => detectorOf({}).feed([0, 0, NaN, 0, 0]), /NaN or infinite/);
   assert.throws(() => detectorOf({}).feed([0, 0, Infinity, 0, 0]), /NaN or infinite/);

@@ -9,12 +9,12 @@ const RATE = 16000;
 const PIECE = 320; // samples: 20 ms
 
 /** A source with a microphone, what it tells, and all that it does, one after the other. */
-function listening() {
+function listening(rate = RATE) {
   const told = [];
   const microphone = { close() {} };
   let work = Promise.resolve();
   const worker = { tell: (message) => told.push(message), inTurn: (task) => { work = work.then(task); } };
-  const source = new Source(new Mean(), ruleFrom({}), RATE, worker, microphone);
+  const source = new Source(new Mean(), ruleFrom({}), rate, worker, microphone);
   const deliver = (at) => microphone.onmessage({ data: { samples: new Float32Array(PIECE), at } });
   return { source, told, deliver, allDone: () => work };
 }
@@ -45,6 +45,16 @@ test("a computer that is far behind drops sound, says so, and catches up", async
   source.close();
   assert.ok(Math.abs(sum(told, "lost", ({ seconds }) => seconds) - 5) < 0.1);
   assert.ok(Math.abs(told.at(-1).seconds - 10.02) < 1e-6);
+});
+
+test("what is dropped costs nothing: the filters for another rate are made once", async () => {
+  const { source, told, deliver, allDone } = listening(44100);
+  const { filters } = source.resampler;
+  for (let n = 0; n < 2000; n++) deliver(n * (PIECE / 44100)); // 14.5 s at once
+  await allDone();
+  source.close();
+  assert.ok(sum(told, "lost", ({ seconds }) => seconds) > 9);
+  assert.equal(source.resampler.filters, filters);
 });
 
 test("a microphone that gives nothing any more is told, and when it does again", async () => {

@@ -21,7 +21,7 @@ const SILENCE = "_silence_";
  * @throws {RangeError} for another key, or a number out of range
  */
 export function ruleFrom(document) {
-  const unknown = Object.keys(document).find((key) => !(key in RULE));
+  const unknown = Object.keys(document).find((key) => !Object.hasOwn(RULE, key));
   if (unknown) throw new RangeError(`detector: unknown key ${unknown}`);
   const rule = { ...RULE, ...document };
   for (const [name, value] of Object.entries(rule)) {
@@ -33,6 +33,11 @@ export function ruleFrom(document) {
     if (!Number.isFinite(value)) throw new RangeError(`${word}: found ${value}; expected a finite threshold`);
   }
   return rule;
+}
+
+/** The threshold of a word, in log-odds. @param {Rule} rule @param {string} word */
+export function thresholdOf({ thresholds, threshold }, word) {
+  return Object.hasOwn(thresholds, word) ? thresholds[word] : threshold; // "constructor" may be a word
 }
 
 /** Turn a probability into log-odds. @param {number} probability */
@@ -65,7 +70,7 @@ export class Detector {
   /** Judge the next frames by other thresholds; the smoothing stays. @param {Rule} rule */
   useRule(rule) {
     this.rule = rule;
-    this.thresholds = this.keywords.map((word) => rule.thresholds[word] ?? rule.threshold);
+    this.thresholds = this.keywords.map((word) => thresholdOf(rule, word));
   }
 
   /** Forget what was heard; the next row of logits is the first one. */

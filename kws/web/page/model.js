@@ -1,4 +1,5 @@
 /** An exported network in ONNX Runtime, compiled for browsers: `StreamModel` of kws/inference/listening.py. */
+import "./memory.js"; // before the runtime
 import * as ort from "./onnxruntime/ort.wasm.min.mjs";
 import { ROWS } from "./listener.js";
 import { readFacts } from "./metadata.js";
@@ -24,7 +25,10 @@ export class StreamModel {
     try {
       session = await ort.InferenceSession.create(file, { logSeverityLevel: 3 });
     } catch (error) {
-      throw new Error(`${name}: cannot be loaded (${String(error.message ?? error).split("\n")[0]}); export it again`);
+      const reason = String(error.message ?? error).split("\n")[0];
+      throw new Error(reason.startsWith("no available backend")
+        ? `this browser cannot run ONNX Runtime (${reason}); a newer one, or a computer, may`
+        : `${name}: cannot be loaded (${reason}); export it again`);
     }
     const found = `${[...session.inputNames].sort()} -> ${[...session.outputNames].sort()}`;
     if (found !== "samples,state -> logits,next_state") {

@@ -17,6 +17,11 @@ export class Resampler {
     const scale = Math.min(1, to / from);
     this.half = Math.ceil(CROSSINGS / scale);
     this.filters = Array.from({ length: this.up }, (_, phase) => sinc(phase / this.up, this.half, scale));
+    this.reset();
+  }
+
+  /** Forget what was fed. */
+  reset() {
     this.pending = new Float32Array(this.half - 1); // silence before the first sample
     this.phase = 0; // of the next output sample, after the pending sample `half - 1`, in parts of `up`
   }

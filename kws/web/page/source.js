@@ -57,7 +57,7 @@ export class Source {
   /** Go on after a gap: what was said across it cannot be known. */
   lose(seconds) {
     this.heard += seconds;
-    this.resampler = new Resampler(this.rate, this.ownRate);
+    this.resampler.reset();
     this.listener.reset(this.heard);
     this.tell({ is: "lost", seconds });
   }

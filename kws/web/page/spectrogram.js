@@ -29,7 +29,7 @@ export class Spectrogram {
     const { canvas, brush } = this;
     const [width, height] = [Math.max(canvas.clientWidth, 100), Math.max(canvas.clientHeight, 100)];
     if (width === this.width && height === this.height) return;
-    const before = new OffscreenCanvas(canvas.width, canvas.height);
+    const before = sheet(canvas.width, canvas.height);
     before.getContext("2d").drawImage(canvas, 0, 0);
     const from = this.scale ?? 1;
     this.scale = Math.min(devicePixelRatio || 1, 2);
@@ -81,7 +81,7 @@ export class Spectrogram {
       const [column, band] = [Math.floor(index / BANDS), index % BANDS];
       image.data.set(COLOURS[value], 4 * ((BANDS - 1 - band) * count + column));
     });
-    const tile = new OffscreenCanvas(count, BANDS);
+    const tile = sheet(count, BANDS);
     tile.getContext("2d").putImageData(image, 0, 0);
     const { brush } = this;
     brush.imageSmoothingEnabled = false;
@@ -110,6 +110,9 @@ export class Spectrogram {
     brush.fillText(text, Math.min(start, this.width - brush.measureText(text).width - 2), MARGIN - 8);
   }
 }
+
+/** A canvas that is not shown. */
+const sheet = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 
 // From near black by blue and orange to near white.
 const STOPS = [[11, 13, 18], [38, 42, 110], [150, 50, 120], [240, 120, 60], [255, 240, 190]];

@@ -18,7 +18,7 @@ export class Takes {
     Object.assign(this, { form, list, prompt, now, record, all, listen });
     this.takes = [];
     this.run = null; // which recording of takes goes on
-    this.numbers = {}; // of the next take, by word and speaker: none is given twice
+    this.number = Math.floor(Date.now() / 1000); // of the next take: the takes of another visit have others
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.run) this.stop();
@@ -89,9 +89,8 @@ export class Takes {
   }
 
   add(take) {
-    const key = `${take.word}/${take.speaker}`;
-    take.name = `${key}_nohash_${this.numbers[key] ?? 0}.wav`;
-    this.numbers[key] = (this.numbers[key] ?? 0) + 1;
+    take.name = `${take.word}/${take.speaker}_nohash_${this.number}.wav`;
+    this.number += 1;
     this.takes.push(take);
     const item = document.createElement("li");
     const text = document.createElement("span");

@@ -1,5 +1,5 @@
 /** The words: how sure the model is of each now, and from which confidence it counts. */
-import { confidenceOf, scoreOf } from "./detector.js";
+import { confidenceOf, scoreOf, thresholdOf } from "./detector.js";
 
 const LIT = 1500; // milliseconds after a word was heard
 const [LEAST, MOST] = [0.05, 0.99];
@@ -24,7 +24,7 @@ export class Words {
   reset() {
     this.thresholds = { ...this.rule.thresholds };
     this.keywords.forEach((word, index) => {
-      const confidence = confidenceOf(this.thresholds[word] ?? this.rule.threshold);
+      const confidence = confidenceOf(thresholdOf(this.rule, word));
       this.cards[index].show(confidence);
     });
     this.onRule(this.rule);
