@@ -4,9 +4,8 @@ from __future__ import annotations
 import io
 import os
 from contextlib import contextmanager
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, BinaryIO, Iterator
 
 import numpy as np
 import soundfile
@@ -73,9 +72,8 @@ def open_whole(path: Path, name: str) -> Iterator[soundfile.SoundFile]:
     Raises:
         AudioError: "truncated_audio", "too_large" or "unsupported_audio", as `decode` does.
     """
-    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        with _open_content(content, name) as sound:
-            yield sound
+    with open(path, "rb") as file, _open_content(_FileContent(file), name) as sound:
+        yield sound
 
 
 @contextmanager
@@ -86,10 +84,33 @@ def _open_content(content: Content, name: str) -> Iterator[soundfile.SoundFile]:
                          "too_large")
     source = _WavFile(wav) if wav else io.BytesIO(complete(content[:], name))
     try:
-        with soundfile.SoundFile(source) as sound:
+        with _Forwards(source) as sound:
             yield sound
     except (soundfile.LibsndfileError, TypeError) as error:
         raise AudioError(f"{name}: not readable as audio ({str(error).splitlines()[0]}); {EXPECTED}") from None
+
+
+class _Forwards(soundfile.SoundFile):
+    """A recording that is read from start to end: soundfile would seek after each block, which MP3 does not survive."""
+
+    def seekable(self) -> bool:
+        """Say no."""
+        return False
+
+
+class _FileContent:
+    """The bytes of a file that may be too long for the memory; one that is cut meanwhile ends sooner."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        first, last, _ = part.indices(self._size)
+        self._file.seek(first)
+        return self._file.read(max(last - first, 0))
 
 
 class _WavFile(io.RawIOBase):

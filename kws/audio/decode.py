@@ -175,7 +175,7 @@ def _plain_samples(wav: Wav, sample_rate: int) -> Optional[np.ndarray]:
     """
     if wav.content[:4] != b"RIFF" or wav.format[:16] != _plain_header(sample_rate):
         return None
-    values = np.frombuffer(wav.content, dtype="<i2", count=wav.size // 2, offset=wav.start)
+    values = np.frombuffer(wav.content[wav.start:wav.start + wav.size // 2 * 2], dtype="<i2")
     return values[:, None] * np.float32(1 / FULL_SCALE)
 
 
@@ -262,10 +262,20 @@ def _peak(samples: np.ndarray, name: str) -> float:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise AudioError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} NaN or infinite samples", "bad_samples")
     peak = max(-float(low), float(high))
+    check_scale(peak, name)
+    return peak
+
+
+def finite_peak(samples: np.ndarray) -> float:
+    """Return the largest magnitude in samples of any shape, apart from what is NaN or infinite."""
+    return float(np.nan_to_num(np.abs(samples), nan=0.0, posinf=0.0).max(initial=0.0))
+
+
+def check_scale(peak: float, name: str) -> None:
+    """Raise AudioError "bad_samples" for a peak that floats in -1..1 do not have, however clipped."""
     if peak > _LOUDEST:
         raise AudioError(f"{name}: samples up to {peak:,.0f}; expected floats in -1..1. Are they integers? Divide them "
                          "by their full scale, 32768 for 16 bit", "bad_samples")
-    return peak
 
 
 def _downmix(samples: np.ndarray) -> tuple[np.ndarray, float, Optional[int]]:

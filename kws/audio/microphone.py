@@ -9,7 +9,7 @@ import logging
 import os
 import queue
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Union
 
@@ -76,6 +76,13 @@ def choose_device(devices: Sequence[Mapping[str, Any]], wanted: str) -> int:
                     f"; {'choose one of' if matching else 'there are'}: {named}", "no_microphone")
 
 
+def find_again(devices: Sequence[Mapping[str, Any]], name: str) -> Optional[int]:
+    """Find the device that has been heard, else the first of its kind; None if there is none now."""
+    names = {index: str(device["name"]) for index, device in _recording(devices).items()}
+    same = [index for index, found in names.items() if _lasting(found) == _lasting(name)]
+    return next((index for index in same if names[index] == name), same[0] if same else None)
+
+
 def _recording(devices: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
     return {index: device for index, device in enumerate(devices) if device["max_input_channels"] > 0}
 
@@ -95,8 +102,8 @@ class Microphone:
     def __init__(self, sample_rate: int, device: Optional[str] = None) -> None:
         self._portaudio, self._sample_rate, self._wanted = import_portaudio(), sample_rate, device
         self._start: Optional[float] = None
-        with quiet_libraries():
-            self._open()
+        self.name = ""
+        self._open()
 
     def blocks(self) -> Iterator[Union[np.ndarray, Gap]]:
         """Yield what is recorded, without end: [T] float32 each, mono, at the wanted rate; and where sound is missing.
@@ -152,14 +159,22 @@ class Microphone:
 
     def _open(self) -> None:
         """Open the device at the wanted rate or its own one, with as few channels as it does."""
+        with quiet_libraries():
+            channels = self._open_quietly()
+        logger.info("%s: opened at %s Hz, %d channel(s)", self.name, f"{self._rate:,}", channels)
+
+    def _open_quietly(self) -> int:
         portaudio = self._portaudio
         try:
-            index = None if self._wanted is None else choose_device(portaudio.query_devices(), self._wanted)
+            index = None
+            if self._wanted is not None:
+                devices = portaudio.query_devices()
+                index = find_again(devices, self.name)
+                index = choose_device(devices, self._wanted) if index is None else index
             device = portaudio.query_devices(index, "input")
             self.name = str(device["name"])
             if self._wanted is not None and self._wanted.isdecimal():
-                # Indices change when devices come and go, and so does what ALSA appends to a name.
-                self._wanted = self.name.partition(" (hw:")[0]
+                self._wanted = _lasting(self.name)
             rate, channels = self._agree(index, device)
             # A queue of its own for every stream: one that was given up may still deliver.
             self._rate, self._blocks = rate, queue.Queue[Optional[_Block]](_WAITING_BLOCKS)
@@ -168,7 +183,7 @@ class Microphone:
                 dtype="float32", latency=_LATENCY_SECONDS, callback=_filler(self._blocks),
                 finished_callback=lambda blocks=self._blocks: _put_end(blocks))
             self._stream.start()
-            logger.info("%s: opened at %s Hz, %d channel(s)", self.name, f"{rate:,}", channels)
+            return channels
         except (portaudio.PortAudioError, ValueError) as error:
             self._close()
             there = ", ".join(f"{number} {found['name']}" for number, found in
@@ -195,17 +210,23 @@ class Microphone:
             try:
                 with quiet_libraries():
                     # PortAudio lists devices when it starts, and knows no others.
-                    self._portaudio._terminate()
+                    with suppress(self._portaudio.PortAudioError):  # it did not start the last time
+                        self._portaudio._terminate()
                     self._portaudio._initialize()
-                    self._open()
+                self._open()
                 return
-            except DataError as error:
+            except (DataError, self._portaudio.PortAudioError) as error:
                 logger.debug("%s", error)
 
     def _close(self) -> None:
         stream, self._stream = getattr(self, "_stream", None), None
         if stream is not None:
             stream.close(ignore_errors=True)
+
+
+def _lasting(name: str) -> str:
+    """What of a device's name stays when devices come and go: not the number that ALSA appends."""
+    return name.partition(" (hw:")[0]
 
 
 class _Position:

@@ -16,7 +16,7 @@ import soundfile
 
 from kws.audio.blocks import recording_blocks
 from kws.audio.conversion import Converter
-from kws.audio.decode import DEFAULT_LIMITS
+from kws.audio.decode import DEFAULT_LIMITS, check_scale, finite_peak
 from kws.audio.formats import EXPECTED, complete
 from kws.audio.mp3 import is_mp3
 from kws.audio.rate_watch import STANDARD_RATES, RateWatch
@@ -28,7 +28,8 @@ RATES, CHANNELS = range(1000, 768_001), range(1, 65)  # Hz, and how many, of sam
 _READ_BYTES = 2**16
 _MAX_CHUNK_BYTES = 2**20  # of a WAV file, before its samples
 _MAX_FRAME_BYTES = 2**10
-_PLAIN = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # as many bytes for each sample
+_PLAIN = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}  # bytes
+_FLOATS = ("FLOAT", "DOUBLE")
 
 logger = logging.getLogger(__name__)
 
@@ -95,14 +96,14 @@ def _wav_blocks(pipe: BinaryIO, head: bytes, sample_rate: int, raw: Optional[Raw
     form, size = _find_samples(pipe, head, name)
     try:
         with soundfile.SoundFile(io.BytesIO(Wav(head, form, 0, 0).bare())) as file:
-            found = RawFormat(file.samplerate, file.channels, file.subtype,
-                              "BIG" if head[:4] == b"RIFX" else "LITTLE", int.from_bytes(form[12:14], _order(head)))
+            found = RawFormat(file.samplerate, file.channels, file.subtype, "BIG" if head[:4] == b"RIFX" else "LITTLE",
+                              file.channels * _PLAIN.get(file.subtype, 0))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name}: not readable as audio ({error.error_string.strip()}); {EXPECTED}") from None
     if raw and raw.rate != found.rate:
         logger.warning("%s: a WAV file of %s Hz, not raw samples of %s; its header counts", name, f"{found.rate:,}",
                        f"{raw.rate:,}")
-    if found.subtype in _PLAIN and 0 < found.frame_bytes <= _MAX_FRAME_BYTES:
+    if 0 < found.frame_bytes <= _MAX_FRAME_BYTES:
         yield from _convert(_samples_of_wav(pipe, size, head, name), found, sample_rate, name, clock)
         return
     header = head + b"fmt " + len(form).to_bytes(4, _order(head)) + form + b"\0" * (len(form) % 2)
@@ -160,7 +161,10 @@ def _convert(pieces: Iterator[bytes], form: RawFormat, sample_rate: int, name: s
             logger.warning("%s: samples come at %s a second, as from a device of that rate, but %s Hz is stated; words "
                            "will not be recognised", name, f"{other:,}", f"{form.rate:,}")
         if whole:
-            yield converter.convert(form.decode(pending[:whole]))
+            samples = form.decode(pending[:whole])
+            if form.subtype in _FLOATS:
+                check_scale(finite_peak(samples), name)
+            yield converter.convert(samples)
             pending, heard = pending[whole:], True
     if not heard:
         raise AudioError(f"{name}: 0 samples; expected at least 1. Did what writes it fail?", "empty_audio")

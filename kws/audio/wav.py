@@ -2,19 +2,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from mmap import mmap
-from typing import Literal, Optional, Union
+from typing import Literal, Optional, Protocol
 
 from kws.errors import AudioError
 
 CONVERT = "convert it, for example `ffmpeg -i IN -ac 1 -ar 16000 OUT.wav`"  # what every message about a format advises
 
 Order = Literal["little", "big"]
-Content = Union[bytes, mmap]  # of a file; a map of one that is too long for the memory
 
 # Writers that do not know the length yet (pipes) put a placeholder near 2 or 4 GiB there, or 0.
 STREAMING_SIZE = 0x7F000000
 _FIXED_FRAMES = {1, 3, 6, 7, 0xFFFE}  # PCM, float, A-law, mu-law, and those with an extended header
+
+
+class Content(Protocol):
+    """The bytes of a file: all of them, or what reads them as they are needed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
 
 
 @dataclass(frozen=True)

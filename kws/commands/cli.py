@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Optional, Sequence, TypeVar
 
-from kws.errors import KwsError
+from kws.audio.decode import AUDIO_SUFFIXES
+from kws.errors import DataError, KwsError
 from kws.files.atomic import recover
 from kws.model.folder import CONFIG_FILE, SHIPPED
 from kws.model.labels import LabelSet
@@ -81,6 +82,12 @@ def chosen_model(model: Optional[Path]) -> Path:
     return SHIPPED
 
 
+def refuse_recording(output: Path) -> None:
+    """Raise DataError "recording" where lines would be written over a recording, perhaps one that is to be heard."""
+    if output.suffix.lower() in AUDIO_SUFFIXES and output.exists():
+        raise DataError(f"{output}: is a recording; expected another file to write", "recording")
+
+
 def start_logging(verbose: int, log_file: Optional[Path] = None) -> None:
     """Send log lines to stderr (warnings; -v: information; -vv: everything) and, all of them, to a file."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
@@ -118,6 +125,18 @@ def guard(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequenc
         raise SystemExit(_settled(EXIT_OK)) from None
 
 
+def _open_missing_streams() -> None:
+    """Let standard streams that were closed, as by what starts daemons, lead nowhere."""
+    missing = [(name, mode) for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+               if getattr(sys, name) is None]
+    while missing and (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # no other file shall get their numbers: libraries write there
+    if missing:
+        os.close(number)
+    for name, mode in missing:
+        setattr(sys, name, open(os.devnull, mode))
+
+
 def _settled(code: int) -> int:
     """Write what waits for standard output; Python would try again what it cannot take, and exit with 120."""
     try:
@@ -130,6 +149,7 @@ def _settled(code: int) -> int:
 
 
 def _guarded(main: Callable[[Optional[Sequence[str]]], int], argv: Optional[Sequence[str]]) -> int:
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):  # names of files and keywords may not fit the terminal's encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -18,7 +18,8 @@ from typing import Optional
 
 from kws.audio.folders import STREAMS_FOLDER
 from kws.commands.cli import EXIT_OK, add_config, add_stream_model, chosen_model, within
-from kws.model.folder import STREAM_FILE
+from kws.errors import DataError
+from kws.model.folder import SHIPPED, STREAM_FILE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from kws.tracking.results import log_evaluation
     from kws.tracking.run_file import read_run
 
-    args.model = chosen_model(args.model)
+    is_named, args.model = args.model is not None, chosen_model(args.model)
+    if args.write and not is_named and args.model == SHIPPED:
+        raise DataError(f"--write would change the model of the package, {SHIPPED}; copy it, and give the copy as "
+                        "--model", "shipped")
     tracked = read_run(args.model)
     # Who did not train has no configuration.
     config = load_config(args.config, args.set) if tracked or args.streams is None else None

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_stream_model, chosen_model, logger
+from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_stream_model, chosen_model, logger, refuse_recording
 from kws.commands.sound_input import add_sound_input, chosen_sources, print_devices, raw_format
 from kws.errors import AudioError, DataError
 from kws.inference.clips import ClipSaver
@@ -94,9 +94,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse to write over what is heard."""
-    if args.output_path is not None and any(path.exists() and args.output_path.exists() and
-                                            args.output_path.samefile(path) for path in args.recordings):
+    if args.output_path is None:
+        return
+    if any(path.exists() and args.output_path.exists() and args.output_path.samefile(path) for path in args.recordings):
         raise DataError(f"{args.output_path}: is the input; expected another file to write", "same_file")
+    refuse_recording(args.output_path)
 
 
 def _reactions(args: argparse.Namespace, sample_rate: int) -> Reactions:
@@ -115,7 +117,7 @@ def _listen(listener: Listener, sources: Iterator[SoundSource], reactions: React
     failed = False
     for source in sources:
         try:
-            follow(listener, source.name, source.blocks(), reactions)
+            follow(listener, source, reactions)
         except AudioError as error:
             failed = True
             logger.error("%s", error)

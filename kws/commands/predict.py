@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import kws
-from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model, within
+from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_model, chosen_model, refuse_recording, within
 from kws.errors import AudioError, DataError
 from kws.files.locks import exclusive
 from kws.files.places import is_remote, place
@@ -137,6 +137,7 @@ def _check_output(args: argparse.Namespace, sources: Sequence[Path]) -> None:
             raise DataError(f"{path}: tables elsewhere are written by a cluster; add --ray {LOCAL}", "no_cluster")
         if any(_is_same(path, other) for other in taken):
             raise DataError(f"{path}: is the input, or another table; expected another file to write", "same_file")
+        refuse_recording(path)
         taken.append(path)
 
 

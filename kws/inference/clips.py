@@ -41,7 +41,8 @@ class ClipSaver:
     def start(self, name: str, at_seconds: float = 0.0) -> None:
         """Begin a source, or go on with it after a gap; what is still waiting is written."""
         self.finish()
-        source = re.sub("[^0-9A-Za-z.]+", "_", name).strip("_.")[-80:] or "stdin"  # names of files: at most 255 bytes
+        source = re.sub(r"[^\w.]+", "_", name).strip("_.").encode()[-80:].decode(errors="ignore")  # of 255 bytes
+        source = source or "stdin"
         # A recording that is heard again gives the same clips again; what is heard live never comes again.
         self._prefix = source if Path(name).is_file() else f"{source}_{time.strftime('%Y%m%dT%H%M%S')}"
         self._held, self._held_until = np.empty(0, dtype=np.float32), at_seconds

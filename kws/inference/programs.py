@@ -14,7 +14,7 @@ from typing import Mapping, Optional
 
 from kws.errors import DataError
 
-_WAITING = 16  # detections that wait for a program; more are left out
+_WAITING = 16  # detections that wait for a program
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ class Programs:
             in afterwards, so that no word becomes two arguments.
         timeout_seconds: after which it is killed.
 
+    Attributes:
+        lost: detections for which it was not started, because too many waited already.
+
     Raises:
         DataError: "bad_command" for none, or for a quote without an end.
     """
@@ -41,19 +44,20 @@ class Programs:
             raise DataError(f"--exec {command}: {error}; expected a program and its arguments", "bad_command") from None
         if not self._arguments:
             raise DataError("--exec: no program; for example --exec 'notify-send {word}'", "bad_command")
-        self._timeout_seconds, self._closing = timeout_seconds, False
+        self._timeout_seconds, self._closing, self.lost = timeout_seconds, False, 0
         self._waiting: queue.Queue[Optional[list[str]]] = queue.Queue(_WAITING)
         self._running: Optional[subprocess.Popen[bytes]] = None
         self._worker = threading.Thread(target=self._work, name="programs", daemon=True)
         self._worker.start()
 
-    def start(self, values: Mapping[str, object]) -> None:
-        """Run the program soon, with these values; never waits."""
+    def start(self, values: Mapping[str, object], can_wait: bool = False) -> None:
+        """Run the program soon, with these values; where too many wait already, wait too, or leave this one out."""
         arguments = [_PLACEHOLDER.sub(lambda found: str(values.get(found[1], found[0])), argument)
                      for argument in self._arguments]
         try:
-            self._waiting.put_nowait(arguments)
+            self._waiting.put(arguments, block=can_wait)
         except queue.Full:
+            self.lost += 1
             logger.error("%s: %d detections wait for it already; it is not started for %s", self._arguments[0],
                          _WAITING, values.get("word"))
 

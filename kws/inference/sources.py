@@ -23,10 +23,12 @@ class SoundSource:
 
     Args:
         name: in lines and messages.
+        can_wait: whether nothing is lost while it is not heard: a recording.
         blocks: starts to yield its sound: [T] float32 each, mono, at the model's rate, and gaps.
     """
 
     name: str
+    can_wait: bool
     blocks: Callable[[], Iterator[Union[np.ndarray, Gap]]]
 
 
@@ -49,15 +51,15 @@ def _sources(paths: Sequence[Path], folders: dict[Path, Inputs], sample_rate: in
              raw: Optional[RawFormat]) -> Iterator[SoundSource]:
     for path in paths:
         if path == STANDARD_INPUT:
-            yield SoundSource("-", partial(pipe_blocks, sys.stdin.buffer, sample_rate, raw))
+            yield SoundSource("-", False, partial(pipe_blocks, sys.stdin.buffer, sample_rate, raw))
         elif path in folders:
             for row in folders[path]:
-                yield SoundSource(str(row.location), partial(recording_blocks, row.location, sample_rate))
+                yield SoundSource(str(row.location), True, partial(recording_blocks, row.location, sample_rate))
         else:
-            yield SoundSource(str(path), partial(recording_blocks, path, sample_rate))
+            yield SoundSource(str(path), True, partial(recording_blocks, path, sample_rate))
 
 
 def microphone_source(sample_rate: int, device: Optional[str]) -> SoundSource:
     """Open a microphone; raises DataError if there is none."""
     microphone = Microphone(sample_rate, device)
-    return SoundSource(microphone.name, microphone.blocks)
+    return SoundSource(microphone.name, False, microphone.blocks)

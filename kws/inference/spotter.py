@@ -11,7 +11,7 @@ from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
-from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode, hear, samples_of
+from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, check_scale, decode, finite_peak, hear, samples_of
 from kws.errors import AudioError, ModelError
 from kws.files.places import is_remote
 from kws.inference.decision import Detection, Prediction, check_logits, decide, probabilities
@@ -141,11 +141,12 @@ class KeywordSpotter:
         Raises:
             ModelError: "no_model" if the model was not trained for running sound.
             ValueError: if a chunk has another shape or type.
+            AudioError: "bad_samples" for floats that are not in -1..1 but on the scale of integers.
         """
         if self._stream_model is None:
             raise ModelError(f"a model of clips only; running sound needs a model folder with {STREAM_FILE}: "
                              "`kws train-streams`, then `kws export`, make it", "no_model")
-        return listen(self._stream_model, chunks, settings)
+        return listen(self._stream_model, map(_chunk, chunks), settings)
 
     def window(self, clip: Clip, start_seconds: float = 0.0) -> np.ndarray:
         """Return what was heard for an answer: the window [T] of a clip that begins at `start_seconds`.
@@ -222,6 +223,14 @@ def _array(clip: object, name: str) -> np.ndarray:
     except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
         reason = str(error).splitlines()[0][:200]
         raise AudioError(f"{name}: a {type(clip).__name__} that does not become an array ({reason})") from None
+
+
+def _chunk(samples: object) -> np.ndarray:
+    """Return a piece of running sound as an array; raises AudioError if its scale is wrong."""
+    chunk = np.asarray(samples)
+    if chunk.dtype.kind == "f":
+        check_scale(finite_peak(chunk), "chunk")
+    return chunk
 
 
 class _BestWindows:

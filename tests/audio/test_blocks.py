@@ -1,6 +1,8 @@
 """Recordings of any length: in blocks, with the sound that decoding them as a whole gives."""
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -38,6 +40,26 @@ def test_a_long_recording_that_is_cut_off_is_refused(noise, tmp_path):
     with pytest.raises(AudioError) as error:
         list(recording_blocks(tmp_path / "a.wav", 16000, SHORT))
     assert error.value.code == "truncated_audio"
+
+
+def test_a_recording_that_is_cut_while_it_is_heard_is_told(noise, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1, 60.0), 16000)
+    blocks = recording_blocks(tmp_path / "a.wav", 16000, SHORT)
+    next(blocks)
+    os.truncate(tmp_path / "a.wav", 32000 * 25)
+    with pytest.raises(AudioError, match="could be decoded") as error:
+        for _ in blocks:
+            pass
+    assert error.value.code == "truncated_audio"
+
+
+def test_the_decoder_of_mp3_goes_forwards_only(noise, tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    bursts = noise(1, 60.0) * np.repeat(rng.uniform(0, 1, 600) ** 4, 1600).astype(np.float32)
+    soundfile.write(tmp_path / "a.mp3", bursts, 16000, format="MP3", compression_level=0.5, bitrate_mode="VARIABLE")
+    found = np.concatenate(list(recording_blocks(tmp_path / "a.mp3", 16000, SHORT)))
+    assert np.array_equal(found, decode(tmp_path / "a.mp3", 16000))
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("content, code", [(b"", "empty_audio"), (b"text", "unsupported_audio")])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kws.audio import microphone
-from kws.audio.microphone import choose_device
+from kws.audio.microphone import choose_device, find_again
 from kws.errors import DataError
 
 DEVICES = [{"name": name, "max_input_channels": channels} for name, channels in (
@@ -24,6 +24,14 @@ def test_what_is_not_one_device_is_told_with_those_that_are_there(wanted, said):
     with pytest.raises(DataError, match=said) as error:
         choose_device(DEVICES, wanted)
     assert error.value.code == "no_microphone" and "HDMI 0" not in str(error.value).partition("there are")[2]
+
+
+@pytest.mark.parametrize("name, index", [
+    ("USB PnP Sound Device: Audio (hw:1,0)", 2), ("USB PnP Sound Device: Audio (hw:7,0)", 2), ("pulse", 4),
+    ("USB PnP Sound Device: Audio (hw:3,0)", 6), ("HDMI 0", None), ("USB", None), ("", None)])
+def test_a_device_that_was_pulled_out_is_found_again(name, index):
+    twin = {"name": "USB PnP Sound Device: Audio (hw:3,0)", "max_input_channels": 1}
+    assert find_again([*DEVICES, twin], name) == index
 
 
 def test_without_the_package_it_is_said_how_to_get_it(monkeypatch):

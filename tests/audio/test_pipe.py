@@ -105,6 +105,12 @@ def test_an_end_within_a_sample_is_the_end(samples):
     assert len(heard(io.BytesIO(samples.tobytes()[:-1]), raw=signed_16_bit(RATE, 1))) == len(samples) - 1
 
 
+def test_a_header_with_another_number_of_bytes_for_a_frame_is_heard_as_a_file_is(samples):
+    content = bytearray(header(2 * len(samples)) + samples.tobytes())
+    content[32:34] = struct.pack("<H", 3)
+    assert np.array_equal(heard(io.BytesIO(content)), samples / np.float32(32768))
+
+
 def test_a_promise_of_more_samples_is_told_after_what_there_is(samples):
     blocks = pipe_blocks(io.BytesIO(header(10**6) + samples.tobytes()), RATE)
     assert np.array_equal(next(blocks), samples / np.float32(32768))

@@ -85,6 +85,14 @@ def test_a_rule_is_chosen_and_stored_with_its_advice(streams: Path, model: Path)
     assert json.loads((streams.parent / "report/metrics.json").read_text())["detector"] == metrics["detector"]
 
 
+def test_the_model_of_the_package_is_not_written_to(streams: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("kws.commands.cli.TRAINED", streams / "none")
+    before = [(SHIPPED / name).read_bytes() for name in (CONFIG_FILE, STREAM_FILE)]
+    assert evaluate(streams, "--per-hour", "1", "--write") == EXIT_BAD_INPUT
+    assert "--write would change the model of the package" in capsys.readouterr().err
+    assert before == [(SHIPPED / name).read_bytes() for name in (CONFIG_FILE, STREAM_FILE)]
+
+
 def test_without_write_the_model_stays_as_it_is(streams: Path, model: Path):
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     assert evaluate(streams, "--model", model, "--per-hour", 2) == EXIT_OK

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import struct
@@ -17,11 +18,12 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+import torch
 
 from kws import KeywordSpotter
 from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED
-from kws.errors import ModelError
+from kws.errors import AudioError, ModelError
 from kws.inference.listening import StreamModel, listen_to
 from kws.model.folder import SHIPPED, STREAM_FILE
 
@@ -168,6 +170,58 @@ def test_options_that_cannot_work_are_one_line(arguments, said, capsys):
     assert main(["listen", *arguments]) == EXIT_BAD_INPUT
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["listen", "predict"])
+def test_no_recording_of_a_folder_is_written_over(command, tmp_path, capsys):
+    shutil.copy(SAMPLE, tmp_path / "a.flac")
+    assert main([command, str(tmp_path), "--output_path", str(tmp_path / "a.flac")]) == EXIT_BAD_INPUT
+    assert f"{tmp_path}/a.flac: is a recording" in capsys.readouterr().err
+    assert (tmp_path / "a.flac").read_bytes() == SAMPLE.read_bytes()
+
+
+def test_of_a_recording_every_word_starts_a_program(tmp_path):
+    long = np.tile(soundfile.read(SAMPLE, dtype="int16")[0], 6)
+    soundfile.write(tmp_path / "a.wav", long, 16000)
+    script = f"sleep 0.05; echo {{word}} >> {tmp_path}/out"
+    done = subprocess.run([*LISTEN, str(tmp_path / "a.wav"), "--exec", f"sh -c '{script}'"], env=ENVIRONMENT, text=True,
+                          capture_output=True)
+    assert (done.returncode, done.stderr) == (EXIT_OK, "")
+    assert (tmp_path / "out").read_text().split() == [line.split()[2] for line in done.stdout.splitlines()]
+    assert done.stdout.count("\n") > 20
+
+
+def test_an_interrupt_while_the_last_programs_run_is_told(tmp_path):
+    process = subprocess.Popen([*LISTEN, str(SAMPLE), "--exec", "sleep 30"], env=ENVIRONMENT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for _ in WORDS:
+        process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=20)
+    assert (process.returncode, output, errors) == (EXIT_INTERRUPTED, "", "error: interrupted\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_started_with_closed_streams_it_does_its_work(closed, tmp_path):
+    command = " ".join(map(shlex.quote, [*LISTEN, str(SAMPLE), "--output_path", str(tmp_path / "out")]))
+    assert subprocess.run(["sh", "-c", f"exec {command} {closed}"], env=ENVIRONMENT).returncode == EXIT_OK
+    assert [line.split()[2] for line in (tmp_path / "out").read_text().splitlines()] == WORDS
+
+
+def test_floats_on_the_scale_of_integers_are_refused(samples, tmp_path, monkeypatch, capsys):
+    file = io.BytesIO()
+    soundfile.write(file, samples.astype(np.float32), 16000, format="WAV", subtype="FLOAT")
+    piped(monkeypatch, file.getvalue())
+    assert main(["listen", "-", "--model", str(SHIPPED)]) == EXIT_SOME_FAILED
+    assert "expected floats in -1..1. Are they integers?" in capsys.readouterr().err
+    spotter = KeywordSpotter(SHIPPED)
+    with pytest.raises(AudioError, match="Are they integers"):
+        list(spotter.stream([samples.astype(np.float32)]))
+    assert [found.word for found in spotter.stream([torch.from_numpy(samples)])] == WORDS
+    for wrong in (b"abc", "abc", [1, 2], np.zeros((2, 3))):
+        with pytest.raises(ValueError, match="expected \\[T\\], mono"):
+            list(spotter.stream([wrong]))
 
 
 def test_without_the_package_for_microphones_it_is_said_how_to_get_it(capsys, monkeypatch):

@@ -40,6 +40,19 @@ def test_a_clip_is_the_second_around_the_word(tmp_path, size):
     assert all((np.diff(clip) == 1).all() for clip in files.values())
 
 
+@pytest.mark.parametrize("name, prefix", [
+    ("записи/кухня.wav", "записи_кухня.wav"), ("küche 2.flac", "küche_2.flac"), ("я" * 100, "я" * 40), ("-", "stdin"),
+    ("a\udcffb.wav", "a_b.wav")])
+def test_clips_have_the_name_of_their_source(tmp_path, name, prefix):
+    saver = ClipSaver(tmp_path, RATE)
+    saver.start(name)
+    saver.sound(ramp(2))
+    saver.detection(word(0.5))
+    saver.finish()
+    found, = saved(tmp_path)
+    assert found.startswith(f"{prefix}_")
+
+
 def test_at_the_ends_of_the_sound_it_is_as_much_as_there_is(tmp_path):
     saver = ClipSaver(tmp_path, RATE)
     saver.start("a")
