@@ -57,6 +57,23 @@ test("what is dropped costs nothing: the filters for another rate are made once"
   assert.equal(source.resampler.filters, filters);
 });
 
+test("a computer that is a little too slow hears long stretches, not scraps", async () => {
+  const told = [];
+  const tasks = [];
+  const worker = { tell: (message) => told.push(message), inTurn: (task) => tasks.push(task) };
+  const microphone = { close() {} };
+  const source = new Source(new Mean(), ruleFrom({}), RATE, worker, microphone);
+  for (let n = 0; n < 20000; n++) { // 400 s, of which it can do 95 %
+    microphone.onmessage({ data: { samples: new Float32Array(PIECE), at: n * 0.02 } });
+    if (n % 20 === 0) continue;
+    do await tasks.shift()?.(); while (tasks.length && told.at(-1).is === "lost"); // which costs nothing
+  }
+  source.close();
+  const kinds = told.map(({ is }) => is).filter((is) => is !== "stalled").join(" ");
+  const stretches = kinds.split(/(?:lost ?)+/).map((part) => part.length / "heard ".length * 0.02);
+  assert.ok(stretches.length > 2 && Math.min(...stretches.slice(0, -1)) > 30, `${stretches} s`);
+});
+
 test("a microphone that gives nothing any more is told, and when it does again", async () => {
   const { source, told, deliver } = listening();
   const stalls = () => told.filter(({ is }) => is === "stalled").map(({ isStalled }) => isStalled);

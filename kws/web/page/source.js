@@ -5,6 +5,7 @@ import { MelColumns } from "./mel.js";
 import { Resampler } from "./resampler.js";
 
 const MOST_WAITING = 5; // seconds of sound; a computer that is further behind will not catch up
+const FEW_WAITING = 1; // seconds, down to which it then drops sound at a stretch: words need some time without a gap
 const STALLED = 3; // seconds without a piece; browsers do not always tell of a microphone that gives nothing any more
 
 export class Source {
@@ -24,6 +25,7 @@ export class Source {
     this.resampler = new Resampler(rate, this.ownRate);
     this.watch = new LossWatch(rate);
     this.waiting = 0; // seconds
+    this.isLate = false;
     this.heard = 0; // seconds, lost ones with them
     if (!microphone) return;
     microphone.onmessage = ({ data }) => this.arrive(data);
@@ -34,10 +36,10 @@ export class Source {
   arrive({ samples, at }) {
     this.expectMore();
     const seconds = samples.length / this.rate;
-    const isLate = this.waiting > MOST_WAITING;
-    const lost = this.watch.lost(samples.length, at) + (isLate ? seconds : 0);
+    this.isLate = this.waiting > (this.isLate ? FEW_WAITING : MOST_WAITING);
+    const lost = this.watch.lost(samples.length, at) + (this.isLate ? seconds : 0);
     if (lost) this.inTurn(() => this.lose(lost));
-    if (isLate) return;
+    if (this.isLate) return;
     this.waiting += seconds;
     this.inTurn(() => this.hear(samples).finally(() => { this.waiting -= seconds; }));
   }
