@@ -169,13 +169,14 @@ def _read_csv(source: Path) -> Iterator[Any]:
     """Yield the names of the columns, then the rows as dictionaries."""
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)  # else a stray quote takes rows with it in silence
             yield reader.fieldnames or ()
             yield from reader
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start:,})", "bad_manifest") from None
     except csv.Error as error:
-        raise DataError(f"{source}: not readable as CSV ({error})", "bad_manifest") from None
+        raise DataError(f"{source}: not readable as CSV from line {reader.line_num + 1} on ({error}); "
+                        'expected quotes in pairs around a cell, and "" for a quote inside', "bad_manifest") from None
 
 
 def _read_parquet(source: Path) -> Iterator[Any]:

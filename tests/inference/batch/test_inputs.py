@@ -73,6 +73,14 @@ def test_a_manifest_that_cannot_be_used_is_explained(tmp_path, name, content, co
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("rows", [['"b.wav,yes', "c.wav,no"], ['"b.wav,yes', '"c.wav,no'], ['"b".wav,yes']])
+def test_a_stray_quote_takes_no_rows_with_it_in_silence(tmp_path, rows):
+    (tmp_path / "m.csv").write_text("\n".join(["path,label", "a.wav,yes", *rows]) + "\n")
+    with pytest.raises(DataError, match="m.csv: not readable as CSV from line 3 on") as caught:
+        list_inputs(tmp_path / "m.csv")
+    assert caught.value.code == "bad_manifest"
+
+
 def test_what_a_folder_holds_besides_is_counted_and_told(tmp_path, caplog):
     for name in ("a.wav", "b.xyz", "c.xyz", ".d.wav", "deeper/e.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
