@@ -1,6 +1,7 @@
 """Cross-validation on few recordings: each speaker, or each recording, is left out of training in turn and answered."""
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Iterator
 
@@ -18,6 +19,8 @@ from kws.training.teaching import Lesson, fit
 _MOST_FOLDS = 10
 _CURVE, _CURVE_FOLDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100), 3  # recordings of a keyword
 _VARIATIONS = 4  # of a recording: there are many fits here, and they need no more
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
     """
     lesson = replace(lesson, embeddings=lesson.embeddings[:, :_VARIATIONS])
     is_keyword = (lesson.targets < len(lesson.labels.keywords)) & lesson.asked
-    by_speaker = bool(table.loc[is_keyword, "speaker"].nunique() > 1)
+    # a keyword of which the only speaker is left out could not be asked
+    by_speaker = bool(table[is_keyword].groupby("label")["speaker"].nunique().min() > 1)
     groups = table["speaker" if by_speaker else "path"].to_numpy()
     logits = np.full((len(table), len(lesson.labels)), np.nan)
     others = np.full((len(lesson.others.words), len(lesson.labels)), np.nan)
@@ -50,6 +54,9 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
         others[fold.others_left] = classifier.logits(lesson.others.words[fold.others_left])
     answered = ~np.isnan(logits).any(axis=1)
     refusable = np.concatenate([logits[answered & (lesson.targets == lesson.labels.index(UNKNOWN))], _answered(others)])
+    if not len(refusable):
+        logger.warning("nothing could be left out of training, so how rare keywords are is not calibrated: expect more "
+                       "other words taken for keywords; record each word at least twice")
     rarity = _rarity(refusable, lesson, refused)
     taken = _rarer(refusable, lesson, rarity).argmax(axis=1) < len(lesson.labels.keywords)
     answers = _answers(table, lesson, _rarer(logits, lesson, rarity))

@@ -42,6 +42,11 @@ class OwnWords:
             return {}
         return {"left_out_found": self.found[0], "left_out_others_taken": self.others_taken}
 
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """Keywords of which no recording could be left out."""
+        return tuple(word for word in self.keywords if not (self.answers["label"] == word).any())
+
     def per_word(self) -> pd.DataFrame:
         """One row per keyword: recordings, share found, and what it was most often taken for instead."""
         return pd.DataFrame([self._row(word, rows) for word, rows in self._of_keywords().groupby("label", sort=False)])
@@ -76,6 +81,9 @@ def summary_text(own: OwnWords) -> str:
         word, _, share, instead, times = row
         confused = f"   taken for {instead} {times} times: choose another word for one of the two"
         lines.append(f"  {word:<16}{share:6.0%}" + confused * (instead in own.keywords and times >= _CONFUSED))
+    if own.unasked:
+        lines.append(f"not measured, as no recording of it could be left out: {', '.join(own.unasked)}; record it at "
+                     "least twice, better ten times, by several people")
     doubtful = own.doubtful()
     if len(doubtful):
         lines.append("listen to these again, they sound like something else: " + ", ".join(

@@ -87,7 +87,7 @@ def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame
     if own.found is not None:
         found, *interval = own.found
         left_out = {"by": "speaker" if own.by_speaker else "take", "found": found, "interval": interval,
-                    "others_taken": own.others_taken}
+                    "others_taken": own.others_taken, "unasked": own.unasked}
     summary = {"recordings": len(table), "speakers": int(table["speaker"].nunique()), "seed": config.seed,
                "left_out": left_out,
                "num_parameters": sum(parameter.numel() for parameter in model.parameters())}

@@ -103,11 +103,35 @@ def test_one_speaker_is_left_out_take_by_take():
     assert "by the same voice" in summary_text(own)
 
 
+def test_words_of_one_speaker_each_are_left_out_take_by_take():
+    lesson, table = make_lesson(np.random.default_rng(11))
+    own = leave_out(lesson, table.assign(speaker=table["word"]), refused=0.95)
+    assert not own.by_speaker and own.unasked == () and own.rarity != 1.0
+    assert dict(own.per_word()[["word", "recordings"]].to_numpy()) == {"lights": 10, "fan": 10}
+
+
+def test_a_word_that_could_not_be_asked_is_named():
+    lesson, table = make_lesson(np.random.default_rng(12))
+    kept = np.r_[9:30]  # one recording of the first word
+    lesson = replace(lesson, embeddings=lesson.embeddings[kept], targets=lesson.targets[kept],
+                     synthetic=lesson.synthetic[kept])
+    own = leave_out(lesson, table.iloc[kept].reset_index(drop=True), refused=0.95)
+    assert own.found is not None and own.unasked == ("lights",)
+    assert "no recording of it could be left out: lights; record it at least twice" in summary_text(own)
+
+
 def test_one_recording_of_a_word_leaves_nothing_to_answer():
     lesson, table = make_lesson(np.random.default_rng(5), recordings=1, speakers=1)
     own = leave_out(lesson, table, refused=0.9)
     assert own.found is None and own.figures == {} and own.per_word().empty
     assert "record each word at least twice" in summary_text(own)
+
+
+def test_what_nothing_could_be_left_out_of_is_told_not_to_be_calibrated(caplog):
+    lesson, table = make_lesson(np.random.default_rng(5), recordings=1)
+    lesson = replace(lesson, embeddings=lesson.embeddings[:2], targets=lesson.targets[:2], synthetic=np.zeros(2, bool))
+    own = leave_out(lesson, table[:2], refused=0.9)
+    assert own.rarity == 1.0 and "not calibrated" in caplog.text
 
 
 def test_silence_that_somebody_recorded_is_no_keyword():
