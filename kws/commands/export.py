@@ -38,8 +38,15 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def export_model(folder: Path, config: Config, int8: bool = False) -> None:
-    """Export a model folder, compare on the validation clips of the prepared store, and print what was written."""
+def export_model(folder: Path, config: Config, int8: bool = False, name: Optional[Path] = None) -> None:
+    """Export a model folder, compare on the validation clips of the prepared store, and print what was written.
+
+    Args:
+        folder: of the model.
+        config: names the prepared store, and where runs are recorded.
+        int8: whether to quantize too.
+        name: of the folder, as printed, if it is to be renamed.
+    """
     from kws.data.split import TRAINING, VALIDATION
     from kws.export.to_onnx import export  # after the settings are known to be good: it takes seconds
     from kws.tracking.results import log_export
@@ -48,7 +55,7 @@ def export_model(folder: Path, config: Config, int8: bool = False) -> None:
     clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \
         clips_of(store, VALIDATION)
     result = export(folder, clips)
-    print(f"{result.path}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
+    print(f"{(name or folder) / result.path.name}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
           f"PyTorch's on {result.clips:,} clips")
     if int8 and store is not None:
         from kws.export.quantize import quantize

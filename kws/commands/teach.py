@@ -14,11 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kws.commands.cli import EXIT_OK, TRAINED, within
 from kws.errors import DataError
 
-REPORTS = Path("reports")
+if TYPE_CHECKING:
+    from kws.training.own_words import OwnWords
+
+REPORTS, PAGE = Path("reports"), "own-words.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +62,11 @@ def run(args: argparse.Namespace) -> int:
     if args.synthesize:
         add_voices(args.recordings, args.keywords, args.seed)
     prepare_recordings(config, REPORTS)
-    own, page = teach(config), args.output_path / "own-words.html"
-    write_own_words(own, page, ", ".join(own.keywords))
-    export_model(args.output_path, config)
-    print(f"{summary_text(own)}\n{page} shows more")
+
+    def complete(folder: Path, own: OwnWords) -> None:
+        write_own_words(own, folder / PAGE, ", ".join(own.keywords))
+        export_model(folder, config, name=args.output_path)
+
+    own = teach(config, complete=complete)
+    print(f"{summary_text(own)}\n{args.output_path / PAGE} shows more")
     return EXIT_OK

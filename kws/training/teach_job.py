@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 import pandas as pd
 import torch
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from kws.tracking.tracker import Tracker
 
 
-def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
+def teach(config: Config, tracker: Optional[Tracker] = None,
+          complete: Callable[[Path, OwnWords], None] = lambda folder, own: None) -> OwnWords:
     """Train a classifier on the body of `training.start_from`, and write the model folder, whole or not at all.
 
     Args:
         config: the configuration.
         tracker: receives the start of the training; None disables tracking.
+        complete: adds to the new folder before it takes the place of an older one.
     Returns:
         the answers to recordings that were left out in turn.
     Raises:
@@ -78,11 +80,12 @@ def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)
         model.config.detector = detector_rule(config)
-        _write(config, model, table, own)
+        _write(config, model, table, own, complete)
     return own
 
 
-def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame, own: OwnWords) -> None:
+def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame, own: OwnWords,
+           complete: Callable[[Path, OwnWords], None]) -> None:
     left_out = None
     if own.found is not None:
         found, *interval = own.found
@@ -96,3 +99,4 @@ def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame
         KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
         (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         write_model_card(folder / CARD_FILE, config.data, summary)
+        complete(folder, own)

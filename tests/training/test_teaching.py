@@ -176,7 +176,8 @@ def here(tmp_path, monkeypatch):
 def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here, capsys):
     assert main(["teach", str(recordings), "--output_path", "models/kws", "--keywords", "yes", "no"]) == EXIT_OK
     printed = capsys.readouterr().out
-    assert "left out in turn" in printed
+    assert "left out in turn" in printed and "\nmodels/kws/own-words.html shows more" in printed
+    assert "\nmodels/kws/model.onnx: " in "\n" + printed
     folder = here / "models" / "kws"
     assert (folder / "own-words.html").is_file() and "left out" in (folder / "README.md").read_text()
     assert json.loads((folder / "metrics.json").read_text())["left_out"]["by"] == "speaker"
@@ -187,6 +188,15 @@ def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here
     model = StreamModel(folder / STREAM_FILE)
     assert model.labels.keywords == ("yes", "no")
     assert list(listen(model, [np.zeros(32000, dtype=np.float32)])) == []
+
+
+def test_an_older_model_stays_until_the_new_one_is_whole(recordings, here, exported, monkeypatch):
+    folder = shutil.copytree(exported, here / "models" / "kws")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr("kws.export.to_onnx._TOLERANCE", -1.0)  # no export is as good
+    assert main(["teach", str(recordings), "--output_path", "models/kws", "--keywords", "yes", "no"]) == EXIT_BAD_INPUT
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["kws"]
 
 
 def test_own_words_need_no_training_for_running_sound(recordings, here, capsys):
