@@ -18,6 +18,8 @@ import numpy as np
 from kws.commands.cli import EXIT_OK, add_config, logger
 from kws.errors import DataError
 
+DEFAULT = Path("configs/kws.yaml")
+
 if TYPE_CHECKING:
     from kws.config.sections import Config
     from kws.data.store import PreparedStore
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("model", type=Path, help="model folder, for example models/kws")
-    add_config(parser, "configs/kws.yaml")
+    add_config(parser, str(DEFAULT))
+    parser.set_defaults(config=None)  # a file that is named must be there, the default one need not
     parser.add_argument("--int8", action="store_true", help="also write a quantized model")
 
 
@@ -34,16 +37,21 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print what was written."""
     from kws.config.sections import load_config
 
-    export_model(args.model, load_config(args.config, args.set), args.int8)
+    config: Optional[Config] = None
+    if args.config or args.set or args.int8 or DEFAULT.exists():
+        config = load_config(args.config or DEFAULT, args.set)
+    else:
+        logger.warning("%s: no such file; the export is compared on generated clips only, and not recorded", DEFAULT)
+    export_model(args.model, config, args.int8)
     return EXIT_OK
 
 
-def export_model(folder: Path, config: Config, int8: bool = False, name: Optional[Path] = None) -> None:
+def export_model(folder: Path, config: Optional[Config], int8: bool = False, name: Optional[Path] = None) -> None:
     """Export a model folder, compare on the validation clips of the prepared store, and print what was written.
 
     Args:
         folder: of the model.
-        config: names the prepared store, and where runs are recorded.
+        config: names the prepared store, and where runs are recorded; None: neither is there.
         int8: whether to quantize too.
         name: of the folder, as printed, if it is to be renamed.
     """
@@ -51,7 +59,7 @@ def export_model(folder: Path, config: Config, int8: bool = False, name: Optiona
     from kws.export.to_onnx import export  # after the settings are known to be good: it takes seconds
     from kws.tracking.results import log_export
 
-    store = prepared_store(config.data.prepared, int8)
+    store = prepared_store(config.data.prepared, int8) if config else None
     clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \
         clips_of(store, VALIDATION)
     result = export(folder, clips)
@@ -63,7 +71,8 @@ def export_model(folder: Path, config: Config, int8: bool = False, name: Optiona
         for measured in quantize(folder, clips_of(store, TRAINING)[0], clips, targets):
             print(f"{measured.path}: {measured.num_bytes / 1024:,.0f} kB, validation accuracy {measured.accuracy:.2%}, "
                   f"{measured.clips_per_second:,.0f} clips/s on one thread")
-    log_export(config, folder)
+    if config:
+        log_export(config, folder)
 
 
 def prepared_store(folder: Path, required: bool) -> Optional[PreparedStore]:

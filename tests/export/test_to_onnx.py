@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kws.__main__ import main
-from kws.commands.cli import EXIT_OK
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.errors import ModelError
 from kws.export import to_onnx as module
 from kws.export.quantize import quantize
@@ -133,3 +133,13 @@ def test_the_command_works_without_a_store(folder, tmp_path, monkeypatch, capfd)
     out, err = capfd.readouterr()
     assert "generated clips only" in err and "model.onnx" in out
     assert len(err.splitlines()) == 1
+
+
+def test_the_command_needs_no_configuration_but_one_that_is_named(folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(folder)]) == EXIT_OK
+    out, err = capfd.readouterr()
+    assert err.startswith("configs/kws.yaml: no such file; ") and err.count("\n") == 1 and "model.onnx" in out
+    for named in (["--config", "configs/kws.yaml"], ["--set", "seed=1"], ["--int8"]):
+        assert main(["export", str(folder), *named]) == EXIT_BAD_INPUT
+        assert capfd.readouterr().err.startswith("error: configs/kws.yaml: no such file")
