@@ -60,11 +60,13 @@ def export_model(folder: Path, config: Optional[Config], int8: bool = False, nam
     from kws.tracking.results import log_export
 
     store = prepared_store(config.data.prepared, int8) if config else None
+    if int8 and config and store is not None:
+        check_clips(store, config.data.prepared, folder)
     clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \
         clips_of(store, VALIDATION)
     result = export(folder, clips)
-    print(f"{(name or folder) / result.path.name}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
-          f"PyTorch's on {result.clips:,} clips")
+    print(f"{(name or folder) / result.path.name}: {result.path.stat().st_size / 1024:,.0f} kB; logits within "
+          f"{result.difference:.1g} of PyTorch's on {result.clips:,} clips")
     if int8 and store is not None:
         from kws.export.quantize import quantize
 
@@ -86,6 +88,24 @@ def prepared_store(folder: Path, required: bool) -> Optional[PreparedStore]:
             raise
         logger.warning("%s: no prepared store there; the export is compared on generated clips only", folder)
         return None
+
+
+def check_clips(store: PreparedStore, place: Path, model: Path) -> None:
+    """Refuse a store on which a model cannot be quantized: labelled for another one, or without clips for it.
+
+    Raises:
+        DataError: "other_labels", "no_clips".
+    """
+    from kws.data.split import TRAINING, VALIDATION
+    from kws.model.loading import labels_of, load_torch_model
+
+    labels, counts = labels_of(load_torch_model(model)), store.manifest["split"].value_counts().to_dict()
+    if store.labels != labels:
+        raise DataError(f"{place}: clips labelled {', '.join(store.labels)}; expected the labels of {model}, "
+                        f"{', '.join(labels)}. Give the configuration that it was trained with", "other_labels")
+    if TRAINING not in counts or VALIDATION not in counts:
+        raise DataError(f"{place}: holds {counts}; --int8 needs clips in {TRAINING}, to calibrate on, and in "
+                        f"{VALIDATION}, to judge by. Prepare with data.validation_percent above 0", "no_clips")
 
 
 def clips_of(store: PreparedStore, split: str) -> tuple[np.ndarray, np.ndarray]:

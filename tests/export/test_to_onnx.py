@@ -15,6 +15,7 @@ from kws.export.quantize import quantize
 from kws.export.to_onnx import export
 from kws.inference.runtime import OnnxRuntime
 from kws.model.features import FoldedLogMel
+from kws.model.folder import BODY
 from kws.model.loading import load_torch_model
 
 
@@ -143,3 +144,18 @@ def test_the_command_needs_no_configuration_but_one_that_is_named(folder, tmp_pa
     for named in (["--config", "configs/kws.yaml"], ["--set", "seed=1"], ["--int8"]):
         assert main(["export", str(folder), *named]) == EXIT_BAD_INPUT
         assert capfd.readouterr().err.startswith("error: configs/kws.yaml: no such file")
+
+
+@pytest.mark.parametrize("keywords, expected", [
+    ('data.keywords=["yes", "bed"]', "prepared: clips labelled yes, bed, _unknown_, _silence_; expected the labels"),
+    ('data.keywords=["yes", "no"]', "needs clips in training, to calibrate on, and in validation")])
+def test_an_8_bit_model_is_not_judged_by_clips_that_cannot_tell(folder, corpus, tmp_path, no_pictures, monkeypatch,
+                                                                capfd, keywords, expected):
+    config, root = BODY / "own.yaml", corpus()  # without clips for validation
+    monkeypatch.chdir(tmp_path)
+    sets = [word for value in (f"data.root={root}", "data.prepared=prepared", keywords) for word in ("--set", value)]
+    assert main(["prepare", str(config), *sets]) == EXIT_OK
+    capfd.readouterr()
+    assert main(["export", str(folder), "--int8", "--config", str(config), *sets]) == EXIT_BAD_INPUT
+    error = capfd.readouterr().err
+    assert expected in error and error.count("\n") == 1 and not (folder / "model.int8.onnx").exists()
