@@ -12,16 +12,14 @@ from kws.audio.recording.takes import Take
 
 @dataclass(frozen=True)
 class Kept:
-    """A take that was written.
+    """A take that was written; its sound is in the file only, so that memory does not grow with takes.
 
     Args:
         path: of its clip.
-        take: the whole take.
         level_db: dBFS of its loudest part.
     """
 
     path: Path
-    take: Take
     level_db: float
 
 
@@ -66,7 +64,7 @@ class Recorder:
             self.refused += 1
             return fault
         path = self.folder.write(self.word, clip_of(take, self.window_seconds), take.samples)
-        self.kept.append(Kept(path, take, level_db(take)))
+        self.kept.append(Kept(path, level_db(take)))
         return None
 
     def drop(self) -> Optional[Path]:
