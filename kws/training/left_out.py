@@ -33,18 +33,19 @@ class _Fold:
     others_left: np.ndarray
 
 
-def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
+def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float, named: bool = True) -> OwnWords:
     """Answer every recording by a classifier that was trained without it.
 
     Args:
         lesson: all recordings, in the order of the table.
         table: `path`, `label`, `word`, `speaker` of every recording.
         refused: share of other words to refuse; it decides how much rarer than in training keywords are assumed to be.
+        named: whether `speaker` is known everywhere; where it is not, each recording counts as one of its own.
     """
     lesson = replace(lesson, embeddings=lesson.embeddings[:, :_VARIATIONS])
     is_keyword = (lesson.targets < len(lesson.labels.keywords)) & lesson.asked
     # a keyword of which the only speaker is left out could not be asked
-    by_speaker = bool(table[is_keyword].groupby("label")["speaker"].nunique().min() > 1)
+    by_speaker = named and bool(table[is_keyword].groupby("label")["speaker"].nunique().min() > 1)
     groups = table["speaker" if by_speaker else "path"].to_numpy()
     logits = np.full((len(table), len(lesson.labels)), np.nan)
     others = np.full((len(lesson.others.words), len(lesson.labels)), np.nan)
@@ -64,7 +65,7 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
     return OwnWords(
         lesson.labels.keywords, answers[answered],
         share_of(int((answers["answer"] == answers["label"])[asked].sum()), int(asked.sum())) if asked.any() else None,
-        float(taken.mean()) if len(taken) else None, rarity, by_speaker, bool(lesson.synthetic.all()),
+        float(taken.mean()) if len(taken) else None, rarity, named, by_speaker, bool(lesson.synthetic.all()),
         _curve(lesson, groups, refused))
 
 

@@ -21,6 +21,7 @@ class OwnWords:
         others_taken: share of other words, also left out in turn, that were answered with a keyword. `rarity` was
             chosen on the same words.
         rarity: how many times rarer than in training keywords are assumed to be.
+        named: whether it is known who speaks in each recording.
         by_speaker: whether all recordings of a speaker were left out together, not one by one.
         synthetic: whether only synthetic voices speak.
         curve: one row per number of `recordings` of each keyword: the share `found` after training on so many.
@@ -31,6 +32,7 @@ class OwnWords:
     found: Optional[tuple[float, float, float]]
     others_taken: Optional[float]
     rarity: float
+    named: bool
     by_speaker: bool
     synthetic: bool
     curve: pd.DataFrame
@@ -73,6 +75,8 @@ def summary_text(own: OwnWords) -> str:
                 "several people")
     found, low, high = own.found
     who = "by people it had not heard" if own.by_speaker else "by the same voice"
+    if not own.named:
+        who = "by voices that it may have heard (not every recording names its speaker)"
     if own.synthetic:
         who = "by synthetic voices it had not heard (people are harder)"
     lines = [f"recordings left out in turn: {found:.0%} of the keywords {who} are found (95% interval {low:.0%} to "

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Callable, Optional
@@ -11,6 +12,7 @@ import torch
 
 from kws.config.sections import Config
 from kws.corpus.synthesis import SYNTHETIC
+from kws.data.layout import speaker_of
 from kws.data.noise_bank import NoiseBank
 from kws.data.split import TRAINING
 from kws.data.store import load_matching_store
@@ -18,6 +20,7 @@ from kws.errors import ConfigError, ModelError
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.files.locks import exclusive
 from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
+from kws.model.labels import SILENCE
 from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
 from kws.training.augment import Augmenter
 from kws.training.body import load_others, start_from
@@ -76,7 +79,9 @@ def teach(config: Config, tracker: Optional[Tracker] = None,
             talk = embed_moments(model, negatives(config, store.sample_rate, Path(scratch)), config.seed)
         lesson = Lesson(embeddings, targets, synthetic, store.labels, others, talk)
         table = table.reset_index(drop=True)
-        own = leave_out(lesson, table, settings.refused)
+        pattern, asked = re.compile(config.data.speaker_pattern), lesson.asked & (table["label"] != SILENCE).to_numpy()
+        named = all(speaker_of(path, pattern) for path in table.loc[asked, "path"])
+        own = leave_out(lesson, table, settings.refused, named)
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)
         model.config.detector = detector_rule(config)
