@@ -4,17 +4,15 @@ from __future__ import annotations
 import math
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-from kws.audio.decode import decode
 from kws.audio.recording.keyboard import Keyboard
 from kws.audio.recording.loudspeaker import play
 from kws.audio.recording.recorder import Recorder
 from kws.audio.recording.takes import Take, TakeFinder
 from kws.commands.cli import logger
-from kws.errors import KwsError
+from kws.errors import DataError
 from kws.inference.meter import LevelBar
 
 _ROOM_SECONDS = 1.0  # at the start, to measure the room
@@ -92,7 +90,7 @@ class Prompts:
             self._print(f"removed: {dropped}")
         if "p" in keys and self._recorder.kept:
             began = time.monotonic()
-            self._play(self._recorder.kept[-1].path)
+            self._play()
             self._leave_out(time.monotonic() - began)
         if keys:
             self._leave_out(_AFTER_KEYS_SECONDS)
@@ -101,11 +99,10 @@ class Prompts:
     def _leave_out(self, seconds: float) -> None:
         self._ignored += math.ceil(seconds * self._recorder.folder.sample_rate)
 
-    def _play(self, clip: Path) -> None:
-        rate = self._recorder.folder.sample_rate
+    def _play(self) -> None:
         try:
-            play(decode(clip, rate), rate)
-        except KwsError as error:  # no loudspeaker, or somebody removed the file
+            play(self._recorder.last(), self._recorder.folder.sample_rate)
+        except (DataError, OSError) as error:  # no loudspeaker, or somebody removed the file
             self._warn(str(error))
 
     def _tell_room(self, floor_db: float) -> None:

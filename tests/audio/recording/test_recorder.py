@@ -43,4 +43,4 @@ def test_the_last_take_that_is_still_there_is_played(tmp_path, monkeypatch, capl
     (samples, rate), = played
     np.testing.assert_array_equal(samples, soundfile.read(recorder.kept[0].path, dtype="float32")[0])
     recorder.kept[0].path.unlink()
-    assert keys.answer("p") and rate == RATE and "no such file" in caplog.text
+    assert keys.answer("p") and rate == RATE and "No such file" in caplog.text
