@@ -88,6 +88,15 @@ def test_answers_are_those_of_the_spotter(service, exported, wavs):
         assert document["confidence"] == document["confidences"][document["label"]]
 
 
+def test_a_form_may_have_a_part_of_json(service, wavs):
+    headers = {"content-type": "multipart/form-data; boundary=x", "content-length": str(2 * len(wavs[0]))}
+    service.context.request_processor = [RequestProcessor(headers)]
+    answer, = service.handle([{"data": {"data": encoded(wavs[0])}}], service.context)
+    assert "label" in json.loads(answer)
+    answer, = service.handle([{"data": bytearray(wavs[0])}], service.context)  # one of two files
+    assert json.loads(answer)["error"]["code"] == "several_files"
+
+
 def test_there_are_many_ways_to_send_a_clip(service, wavs):
     base = encoded(wavs[0])
     wrapped = "\r\n".join(base[start:start + 76] for start in range(0, len(base), 76))

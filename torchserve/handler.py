@@ -121,7 +121,9 @@ def _check_form(row: Row, context: Context, index: int) -> None:
     length = headers.get("content-length", "")
     if not headers.get("content-type", "").lower().startswith("multipart/form-data") or not length.isdecimal():
         return
-    held = sum(len(value) for value in row.values() if isinstance(value, (bytes, bytearray, str)))
+    if not all(isinstance(value, (bytes, bytearray, str)) for value in row.values()):
+        return  # a part that TorchServe has parsed, as JSON: its length is not known
+    held = sum(map(len, row.values()))
     if int(length) - held > _FORM_OVERHEAD * (len(row) + 1):
         names = ", ".join(sorted(map(str, row)))[:60]
         raise KwsError(f"a form of {int(length):,} bytes whose fields ({names}) hold {held:,}; expected one file, as "

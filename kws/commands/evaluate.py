@@ -3,14 +3,15 @@
   kws evaluate models/kws --split testing
   kws evaluate models/kws --manifest clips.csv        columns: path (relative to the CSV), label
 
-Prints a table; writes metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html.
+Prints a table; writes metrics.json, confusion.csv, confusion.png, curves.png and mistakes.html. Recordings are answered
+as `kws predict` answers them. The exit code is 3 if some could not be read.
 """
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from kws.commands.cli import EXIT_OK, add_config
+from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_config
 from kws.data.split import SPLITS, TESTING
 
 
@@ -32,13 +33,12 @@ def run(args: argparse.Namespace) -> int:
     from kws.config.sections import load_config
     from kws.data.store import load_store
     from kws.evaluation import clips as evaluation
-    from kws.inference.runtime import TorchRuntime
     from kws.inference.spotter import KeywordSpotter
     from kws.model.loading import load_torch_model
     from kws.tracking.results import log_evaluation
 
     model = load_torch_model(args.model)
-    spotter = KeywordSpotter(TorchRuntime(model))
+    spotter = KeywordSpotter(args.model, runtime="torch")  # of the folder, whose detector hears long recordings
     if args.manifest:
         clips = evaluation.clips_of_manifest(args.manifest, spotter.labels)
     else:
@@ -54,4 +54,4 @@ def run(args: argparse.Namespace) -> int:
         log_evaluation(config, args.model, result.metrics, args.output)
     print(evaluation.summary_table(result))
     print(f"reports: {args.output}/mistakes.html, metrics.json, confusion.png, curves.png")
-    return EXIT_OK
+    return EXIT_SOME_FAILED if result.errors else EXIT_OK

@@ -18,6 +18,8 @@ import numpy as np
 from kws.commands.cli import EXIT_OK, add_config, logger
 from kws.errors import DataError
 
+DEFAULT = Path("configs/kws.yaml")
+
 if TYPE_CHECKING:
     from kws.config.sections import Config
     from kws.data.store import PreparedStore
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("model", type=Path, help="model folder, for example models/kws")
-    add_config(parser, "configs/kws.yaml")
+    add_config(parser, str(DEFAULT))
+    parser.set_defaults(config=None)  # a file that is named must be there, the default one need not
     parser.add_argument("--int8", action="store_true", help="also write a quantized model")
 
 
@@ -34,29 +37,44 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print what was written."""
     from kws.config.sections import load_config
 
-    export_model(args.model, load_config(args.config, args.set), args.int8)
+    config: Optional[Config] = None
+    if args.config or args.set or args.int8 or DEFAULT.exists():
+        config = load_config(args.config or DEFAULT, args.set)
+    else:
+        logger.warning("%s: no such file; the export is compared on generated clips only, and not recorded", DEFAULT)
+    export_model(args.model, config, args.int8)
     return EXIT_OK
 
 
-def export_model(folder: Path, config: Config, int8: bool = False) -> None:
-    """Export a model folder, compare on the validation clips of the prepared store, and print what was written."""
+def export_model(folder: Path, config: Optional[Config], int8: bool = False, name: Optional[Path] = None) -> None:
+    """Export a model folder, compare on the validation clips of the prepared store, and print what was written.
+
+    Args:
+        folder: of the model.
+        config: names the prepared store, and where runs are recorded; None: neither is there.
+        int8: whether to quantize too.
+        name: of the folder, as printed, if it is to be renamed.
+    """
     from kws.data.split import TRAINING, VALIDATION
     from kws.export.to_onnx import export  # after the settings are known to be good: it takes seconds
     from kws.tracking.results import log_export
 
-    store = prepared_store(config.data.prepared, int8)
+    store = prepared_store(config.data.prepared, int8) if config else None
+    if int8 and config and store is not None:
+        check_clips(store, config.data.prepared, folder)
     clips, targets = (np.empty((0, 0), np.int16), np.empty(0, np.int64)) if store is None else \
         clips_of(store, VALIDATION)
     result = export(folder, clips)
-    print(f"{result.path}: {result.path.stat().st_size / 1024:,.0f} kB; logits within {result.difference:.1g} of "
-          f"PyTorch's on {result.clips:,} clips")
+    print(f"{(name or folder) / result.path.name}: {result.path.stat().st_size / 1024:,.0f} kB; logits within "
+          f"{result.difference:.1g} of PyTorch's on {result.clips:,} clips")
     if int8 and store is not None:
         from kws.export.quantize import quantize
 
         for measured in quantize(folder, clips_of(store, TRAINING)[0], clips, targets):
             print(f"{measured.path}: {measured.num_bytes / 1024:,.0f} kB, validation accuracy {measured.accuracy:.2%}, "
                   f"{measured.clips_per_second:,.0f} clips/s on one thread")
-    log_export(config, folder)
+    if config:
+        log_export(config, folder)
 
 
 def prepared_store(folder: Path, required: bool) -> Optional[PreparedStore]:
@@ -70,6 +88,24 @@ def prepared_store(folder: Path, required: bool) -> Optional[PreparedStore]:
             raise
         logger.warning("%s: no prepared store there; the export is compared on generated clips only", folder)
         return None
+
+
+def check_clips(store: PreparedStore, place: Path, model: Path) -> None:
+    """Refuse a store on which a model cannot be quantized: labelled for another one, or without clips for it.
+
+    Raises:
+        DataError: "other_labels", "no_clips".
+    """
+    from kws.data.split import TRAINING, VALIDATION
+    from kws.model.loading import labels_of, load_torch_model
+
+    labels, counts = labels_of(load_torch_model(model)), store.manifest["split"].value_counts().to_dict()
+    if store.labels != labels:
+        raise DataError(f"{place}: clips labelled {', '.join(store.labels)}; expected the labels of {model}, "
+                        f"{', '.join(labels)}. Give the configuration that it was trained with", "other_labels")
+    if TRAINING not in counts or VALIDATION not in counts:
+        raise DataError(f"{place}: holds {counts}; --int8 needs clips in {TRAINING}, to calibrate on, and in "
+                        f"{VALIDATION}, to judge by. Prepare with data.validation_percent above 0", "no_clips")
 
 
 def clips_of(store: PreparedStore, split: str) -> tuple[np.ndarray, np.ndarray]:

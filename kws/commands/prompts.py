@@ -9,7 +9,6 @@ import numpy as np
 
 from kws.audio.recording.keyboard import Keyboard
 from kws.audio.recording.loudspeaker import play
-from kws.audio.recording.quality import clip_of
 from kws.audio.recording.recorder import Recorder
 from kws.audio.recording.takes import Take, TakeFinder
 from kws.commands.cli import logger
@@ -91,7 +90,7 @@ class Prompts:
             self._print(f"removed: {dropped}")
         if "p" in keys and self._recorder.kept:
             began = time.monotonic()
-            self._play(self._recorder.kept[-1].take)
+            self._play()
             self._leave_out(time.monotonic() - began)
         if keys:
             self._leave_out(_AFTER_KEYS_SECONDS)
@@ -100,10 +99,10 @@ class Prompts:
     def _leave_out(self, seconds: float) -> None:
         self._ignored += math.ceil(seconds * self._recorder.folder.sample_rate)
 
-    def _play(self, take: Take) -> None:
+    def _play(self) -> None:
         try:
-            play(clip_of(take, self._recorder.window_seconds), take.sample_rate)
-        except DataError as error:
+            play(self._recorder.last(), self._recorder.folder.sample_rate)
+        except (DataError, OSError) as error:  # no loudspeaker, or somebody removed the file
             self._warn(str(error))
 
     def _tell_room(self, floor_db: float) -> None:

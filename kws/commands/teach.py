@@ -14,11 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kws.commands.cli import EXIT_OK, TRAINED, within
 from kws.errors import DataError
 
-REPORTS = Path("reports")
+if TYPE_CHECKING:
+    from kws.training.own_words import OwnWords
+
+REPORTS, PAGE = Path("reports"), "own-words.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="let 100 synthetic voices say the words too, as English; no recordings are needed then")
     parser.add_argument("--seed", type=within(int, 0), default=0, metavar="N",
                         help="of all random choices (default: 0)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                        help="override a key, for example training.epochs=3; may be repeated")  # as add_config has it
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,19 +53,23 @@ def run(args: argparse.Namespace) -> int:
     from kws.training.teach_job import teach
 
     check_alone("kws teach")
-    if not args.synthesize and not args.recordings.is_dir():
-        raise DataError(f"{args.recordings}: no such folder; expected a folder of recordings for each word in it. `kws "
-                        f"record {args.keywords[0]} --output_path {args.recordings}` makes it; --synthesize needs none",
-                        "not_found")
     config = load_config(BODY / "own.yaml", [
         f"seed={args.seed}", *(f"{key}={json.dumps(value)}" for key, value in {
             "data.root": str(args.recordings), "data.keywords": args.keywords,
-            "training.model": str(args.output_path), "training.start_from": str(BODY)}.items())])
+            "training.model": str(args.output_path), "training.start_from": str(BODY)}.items()), *args.set])
+    recordings, model = config.data.root, config.training.model
+    if not args.synthesize and not recordings.is_dir():
+        raise DataError(f"{recordings}: no such folder; expected a folder of recordings for each word in it. `kws "
+                        f"record {args.keywords[0]} --output_path {recordings}` makes it; --synthesize needs none",
+                        "not_found")
     if args.synthesize:
-        add_voices(args.recordings, args.keywords, args.seed)
+        add_voices(recordings, config.data.keywords, config.seed)
     prepare_recordings(config, REPORTS)
-    own, page = teach(config), args.output_path / "own-words.html"
-    write_own_words(own, page, ", ".join(own.keywords))
-    export_model(args.output_path, config)
-    print(f"{summary_text(own)}\n{page} shows more")
+
+    def complete(folder: Path, own: OwnWords) -> None:
+        write_own_words(own, folder / PAGE, ", ".join(own.keywords))
+        export_model(folder, config, name=model)
+
+    own = teach(config, complete=complete)
+    print(f"{summary_text(own)}\n{model / PAGE} shows more")
     return EXIT_OK

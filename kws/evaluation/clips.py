@@ -34,12 +34,14 @@ class LabelledClips:
         clips: [N] paths or arrays, as a `KeywordSpotter` takes them.
         targets: [N] label indices.
         labels: that these are indices of.
+        unlabelled: number of clips left out, as they have no label.
     """
 
     names: Sequence[str]
     clips: Sequence[Clip]
     targets: np.ndarray
     labels: LabelSet
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Evaluation:
         names: of the N clips that could be read.
         targets: [N] label indices.
         probabilities: [N, C] float64.
+        predicted: [N] label indices of the answers; of a recording longer than the window the detector decides.
         metrics: the content of metrics.json.
         mistakes: the surest wrong answers, the surest first.
         errors: messages of clips that could not be read; they count in no metric but are reported.
@@ -79,6 +82,7 @@ class Evaluation:
     names: Sequence[str]
     targets: np.ndarray
     probabilities: np.ndarray
+    predicted: np.ndarray
     metrics: dict[str, Any]
     mistakes: Sequence[Mistake]
     errors: Sequence[str]
@@ -105,20 +109,22 @@ def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silen
 def clips_of_manifest(manifest: Path, labels: LabelSet) -> LabelledClips:
     """The clips of a CSV or Parquet file with the columns `path` (relative to it) and `label`.
 
-    Words that are not labels of the model count as `_unknown_`.
+    Words that are not labels of the model count as `_unknown_`; rows with a blank label are left out.
 
     Raises:
-        DataError: if the file cannot be read, lacks a column, or has no rows.
+        DataError: if the file cannot be read, lacks a column, or has no rows with a label.
     """
     listing = list_inputs(manifest)
     if not listing.has_targets:
         raise DataError(f"{manifest}: no column label; expected a manifest with the columns path and label",
                         "no_label_column")
     rows = list(listing)
-    if not rows:
-        raise DataError(f"{manifest}: no rows", "no_clips")
-    targets = [labels.index(labels.label_of(row.target or "")) for row in rows]
-    return LabelledClips([row.path for row in rows], [row.location for row in rows], np.array(targets), labels)
+    labelled = [(row, row.target) for row in rows if row.target is not None]
+    if not labelled:
+        raise DataError(f"{manifest}: {f'{len(rows):,} rows, none with a label' if rows else 'no rows'}", "no_clips")
+    targets = np.array([labels.index(labels.label_of(target)) for _, target in labelled])
+    return LabelledClips([row.path for row, _ in labelled], [row.location for row, _ in labelled], targets, labels,
+                         len(rows) - len(labelled))
 
 
 def evaluate(spotter: KeywordSpotter, clips: LabelledClips) -> Evaluation:
@@ -141,17 +147,19 @@ def evaluate(spotter: KeywordSpotter, clips: LabelledClips) -> Evaluation:
         raise DataError(f"none of {len(answers):,} clips can be read; {errors[0]}", "no_clips")
     targets = clips.targets[[row for row, _ in heard]]
     probabilities = np.array([list(answer.confidences.values()) for _, answer in heard])
+    predicted = np.array([spotter.labels.index(answer.label) for _, answer in heard])
+    worst = metrics.worst_mistakes(targets, predicted, probabilities, _MISTAKES)
     mistakes = [
         Mistake(clips.names[row], spotter.labels.names[clips.targets[row]], answer.label, answer.confidence,
                 spotter.window(clips.clips[row], answer.start_seconds))
-        for row, answer in (heard[index] for index in metrics.worst_mistakes(targets, probabilities, _MISTAKES))]
-    figures = {"clips": len(heard), "unreadable": len(errors), **_figures(targets, probabilities, spotter.labels)}
-    return Evaluation(spotter.labels, [clips.names[row] for row, _ in heard], targets, probabilities, figures, mistakes,
-                      errors)
+        for row, answer in (heard[index] for index in worst)]
+    figures = {"clips": len(heard), "unreadable": len(errors), "unlabelled": clips.unlabelled,
+               **_figures(targets, predicted, probabilities, spotter.labels)}
+    return Evaluation(spotter.labels, [clips.names[row] for row, _ in heard], targets, probabilities, predicted,
+                      figures, mistakes, errors)
 
 
-def _figures(targets: np.ndarray, rows: np.ndarray, labels: LabelSet) -> dict[str, Any]:
-    predicted = rows.argmax(axis=1)
+def _figures(targets: np.ndarray, predicted: np.ndarray, rows: np.ndarray, labels: LabelSet) -> dict[str, Any]:
     point = metrics.threshold_for_false_accepts(targets, rows, labels)
     curves = metrics.keyword_curves(targets, rows, labels)
     return {**metrics.headline(targets, predicted),
@@ -174,14 +182,14 @@ def write_evaluation(evaluation: Evaluation, folder: Path, title: str,
         FileExistsError: if the folder holds something else.
     """
     check_replaceable(folder, "confusion.csv")
-    labels, predicted = evaluation.labels, evaluation.probabilities.argmax(axis=1)
+    labels, predicted = evaluation.labels, evaluation.predicted
     counts = metrics.confusion(evaluation.targets, predicted, len(labels))
     curves = metrics.keyword_curves(evaluation.targets, evaluation.probabilities, labels)
     with atomic_folder(folder) as new:
         (new / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
         answers = pd.DataFrame({"path": evaluation.names, "spoken": np.array(labels.names)[evaluation.targets],
                                 "answered": np.array(labels.names)[predicted],
-                                "confidence": evaluation.probabilities.max(axis=1)})
+                                "confidence": evaluation.probabilities[np.arange(len(predicted)), predicted]})
         answers.to_csv(new / "answers.csv", index=False)
         table = pd.DataFrame(counts, index=list(labels), columns=labels.columns(["spoken"]))
         table.to_csv(new / "confusion.csv", index_label="spoken")
@@ -217,5 +225,7 @@ def summary_table(evaluation: Evaluation) -> str:
         lines.append(f"on these clips, threshold {point['threshold']:.3f} keeps false accepts at "
                      f"{point['false_accept_rate']:.2%} and finds {point['recall']:.2%} of the keywords")
     if figures["unreadable"]:
-        lines.append(f"{figures['unreadable']} clips could not be read")
+        lines.append(f"{figures['unreadable']:,} clips could not be read")
+    if figures["unlabelled"]:
+        lines.append(f"{figures['unlabelled']:,} rows without a label were left out")
     return "\n".join(lines)

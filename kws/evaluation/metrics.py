@@ -107,7 +107,7 @@ def threshold_for_false_accepts(targets: np.ndarray, probabilities: np.ndarray, 
     return OperatingPoint(threshold, float((rest >= threshold).mean()), float(hits.sum() / is_keyword.sum()))
 
 
-def worst_mistakes(targets: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
+def worst_mistakes(targets: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
     """Rows that were answered wrongly, the surest of them first: at most `count` indices."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
-    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+    wrong = np.flatnonzero(predicted != targets)
+    return wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:count]

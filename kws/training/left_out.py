@@ -1,6 +1,7 @@
 """Cross-validation on few recordings: each speaker, or each recording, is left out of training in turn and answered."""
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Iterator
 
@@ -19,6 +20,8 @@ _MOST_FOLDS = 10
 _CURVE, _CURVE_FOLDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100), 3  # recordings of a keyword
 _VARIATIONS = 4  # of a recording: there are many fits here, and they need no more
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class _Fold:
@@ -30,17 +33,19 @@ class _Fold:
     others_left: np.ndarray
 
 
-def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
+def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float, named: bool = True) -> OwnWords:
     """Answer every recording by a classifier that was trained without it.
 
     Args:
         lesson: all recordings, in the order of the table.
         table: `path`, `label`, `word`, `speaker` of every recording.
         refused: share of other words to refuse; it decides how much rarer than in training keywords are assumed to be.
+        named: whether `speaker` is known everywhere; where it is not, each recording counts as one of its own.
     """
     lesson = replace(lesson, embeddings=lesson.embeddings[:, :_VARIATIONS])
     is_keyword = (lesson.targets < len(lesson.labels.keywords)) & lesson.asked
-    by_speaker = bool(table.loc[is_keyword, "speaker"].nunique() > 1)
+    # a keyword of which the only speaker is left out could not be asked
+    by_speaker = named and bool(table[is_keyword].groupby("label")["speaker"].nunique().min() > 1)
     groups = table["speaker" if by_speaker else "path"].to_numpy()
     logits = np.full((len(table), len(lesson.labels)), np.nan)
     others = np.full((len(lesson.others.words), len(lesson.labels)), np.nan)
@@ -50,6 +55,9 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
         others[fold.others_left] = classifier.logits(lesson.others.words[fold.others_left])
     answered = ~np.isnan(logits).any(axis=1)
     refusable = np.concatenate([logits[answered & (lesson.targets == lesson.labels.index(UNKNOWN))], _answered(others)])
+    if not len(refusable):
+        logger.warning("nothing could be left out of training, so how rare keywords are is not calibrated: expect more "
+                       "other words taken for keywords; record each word at least twice")
     rarity = _rarity(refusable, lesson, refused)
     taken = _rarer(refusable, lesson, rarity).argmax(axis=1) < len(lesson.labels.keywords)
     answers = _answers(table, lesson, _rarer(logits, lesson, rarity))
@@ -57,7 +65,7 @@ def leave_out(lesson: Lesson, table: pd.DataFrame, refused: float) -> OwnWords:
     return OwnWords(
         lesson.labels.keywords, answers[answered],
         share_of(int((answers["answer"] == answers["label"])[asked].sum()), int(asked.sum())) if asked.any() else None,
-        float(taken.mean()) if len(taken) else None, rarity, by_speaker, bool(lesson.synthetic.all()),
+        float(taken.mean()) if len(taken) else None, rarity, named, by_speaker, bool(lesson.synthetic.all()),
         _curve(lesson, groups, refused))
 
 

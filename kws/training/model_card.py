@@ -46,6 +46,7 @@ _TRAINED = ("Validation, after epoch {kept_epoch} of {epochs} (seed {seed}): acc
 _TAUGHT = "Taught by {recordings} recordings of {speakers} speaker(s) (seed {seed}). "
 _LEFT_OUT = ("Of keywords left out in turn, by {by}, {found:.0%} were found ({low:.0%} to {high:.0%}) where "
              "{others_taken:.1%} of other words were taken for one.")
+_UNASKED = " Not measured, as no recording could be left out: {}."
 _UNMEASURED = "With so few recordings nothing could be left out to measure it."
 
 
@@ -59,8 +60,7 @@ def write_model_card(path: Path, data: DataConfig, summary: Mapping[str, Any]) -
     """
     if "left_out" in summary:
         left_out = summary["left_out"]
-        measured = _TAUGHT.format(**summary) + (_UNMEASURED if left_out is None else _LEFT_OUT.format(
-            **left_out, low=left_out["interval"][0], high=left_out["interval"][1]))
+        measured = _TAUGHT.format(**summary) + (_UNMEASURED if left_out is None else _left_out(left_out))
         measured_on = "the recordings that taught it, each left out in turn"
     else:
         measured = _TRAINED.format(**summary, **summary["validation"])
@@ -71,3 +71,9 @@ def write_model_card(path: Path, data: DataConfig, summary: Mapping[str, Any]) -
         keywords=", ".join(data.keywords), num_labels=len(data.keywords) + 2, sample_rate=data.sample_rate,
         seconds=data.num_samples / data.sample_rate, data="\n".join(filter(None, origin)) or _NO_DATA,
         measured=measured, measured_on=measured_on, num_parameters=summary["num_parameters"]), encoding="utf-8")
+
+
+def _left_out(left_out: Mapping[str, Any]) -> str:
+    unasked = ", ".join(left_out["unasked"])
+    return _LEFT_OUT.format(**left_out, low=left_out["interval"][0], high=left_out["interval"][1]) + (
+        _UNASKED.format(unasked) if unasked else "")

@@ -21,6 +21,7 @@ class OwnWords:
         others_taken: share of other words, also left out in turn, that were answered with a keyword. `rarity` was
             chosen on the same words.
         rarity: how many times rarer than in training keywords are assumed to be.
+        named: whether it is known who speaks in each recording.
         by_speaker: whether all recordings of a speaker were left out together, not one by one.
         synthetic: whether only synthetic voices speak.
         curve: one row per number of `recordings` of each keyword: the share `found` after training on so many.
@@ -31,6 +32,7 @@ class OwnWords:
     found: Optional[tuple[float, float, float]]
     others_taken: Optional[float]
     rarity: float
+    named: bool
     by_speaker: bool
     synthetic: bool
     curve: pd.DataFrame
@@ -41,6 +43,11 @@ class OwnWords:
         if self.found is None or self.others_taken is None:
             return {}
         return {"left_out_found": self.found[0], "left_out_others_taken": self.others_taken}
+
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """Keywords of which no recording could be left out."""
+        return tuple(word for word in self.keywords if not (self.answers["label"] == word).any())
 
     def per_word(self) -> pd.DataFrame:
         """One row per keyword: recordings, share found, and what it was most often taken for instead."""
@@ -68,6 +75,8 @@ def summary_text(own: OwnWords) -> str:
                 "several people")
     found, low, high = own.found
     who = "by people it had not heard" if own.by_speaker else "by the same voice"
+    if not own.named:
+        who = "by voices that it may have heard (not every recording names its speaker)"
     if own.synthetic:
         who = "by synthetic voices it had not heard (people are harder)"
     lines = [f"recordings left out in turn: {found:.0%} of the keywords {who} are found (95% interval {low:.0%} to "
@@ -76,6 +85,9 @@ def summary_text(own: OwnWords) -> str:
         word, _, share, instead, times = row
         confused = f"   taken for {instead} {times} times: choose another word for one of the two"
         lines.append(f"  {word:<16}{share:6.0%}" + confused * (instead in own.keywords and times >= _CONFUSED))
+    if own.unasked:
+        lines.append(f"not measured, as no recording of it could be left out: {', '.join(own.unasked)}; record it at "
+                     "least twice, better ten times, by several people")
     doubtful = own.doubtful()
     if len(doubtful):
         lines.append("listen to these again, they sound like something else: " + ", ".join(

@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 import pandas as pd
 import torch
 
 from kws.config.sections import Config
 from kws.corpus.synthesis import SYNTHETIC
+from kws.data.layout import speaker_of
 from kws.data.noise_bank import NoiseBank
 from kws.data.split import TRAINING
 from kws.data.store import load_matching_store
@@ -18,6 +20,7 @@ from kws.errors import ConfigError, ModelError
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.files.locks import exclusive
 from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
+from kws.model.labels import SILENCE
 from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
 from kws.training.augment import Augmenter
 from kws.training.body import load_others, start_from
@@ -32,12 +35,14 @@ if TYPE_CHECKING:
     from kws.tracking.tracker import Tracker
 
 
-def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
+def teach(config: Config, tracker: Optional[Tracker] = None,
+          complete: Callable[[Path, OwnWords], None] = lambda folder, own: None) -> OwnWords:
     """Train a classifier on the body of `training.start_from`, and write the model folder, whole or not at all.
 
     Args:
         config: the configuration.
         tracker: receives the start of the training; None disables tracking.
+        complete: adds to the new folder before it takes the place of an older one.
     Returns:
         the answers to recordings that were left out in turn.
     Raises:
@@ -74,20 +79,23 @@ def teach(config: Config, tracker: Optional[Tracker] = None) -> OwnWords:
             talk = embed_moments(model, negatives(config, store.sample_rate, Path(scratch)), config.seed)
         lesson = Lesson(embeddings, targets, synthetic, store.labels, others, talk)
         table = table.reset_index(drop=True)
-        own = leave_out(lesson, table, settings.refused)
+        pattern, asked = re.compile(config.data.speaker_pattern), lesson.asked & (table["label"] != SILENCE).to_numpy()
+        named = all(speaker_of(path, pattern) for path in table.loc[asked, "path"])
+        own = leave_out(lesson, table, settings.refused, named)
         write_classifier(fit(lesson), model)
         reweight_prior(model, own.rarity)
         model.config.detector = detector_rule(config)
-        _write(config, model, table, own)
+        _write(config, model, table, own, complete)
     return own
 
 
-def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame, own: OwnWords) -> None:
+def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame, own: OwnWords,
+           complete: Callable[[Path, OwnWords], None]) -> None:
     left_out = None
     if own.found is not None:
         found, *interval = own.found
         left_out = {"by": "speaker" if own.by_speaker else "take", "found": found, "interval": interval,
-                    "others_taken": own.others_taken}
+                    "others_taken": own.others_taken, "unasked": own.unasked}
     summary = {"recordings": len(table), "speakers": int(table["speaker"].nunique()), "seed": config.seed,
                "left_out": left_out,
                "num_parameters": sum(parameter.numel() for parameter in model.parameters())}
@@ -96,3 +104,4 @@ def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame
         KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
         (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         write_model_card(folder / CARD_FILE, config.data, summary)
+        complete(folder, own)

@@ -75,7 +75,8 @@ def test_reports_are_written_whole(spotter, manifest, tmp_path):
 
 
 @pytest.mark.parametrize("content, expected", [
-    ("path,word\na.wav,yes\n", "no column label"), ("path,label\n", "no rows"), ("", "no column path")])
+    ("path,word\na.wav,yes\n", "no column label"), ("path,label\n", "no rows"),
+    ("path,label\na.wav,\n", "1 rows, none with a label"), ("", "no column path")])
 def test_a_manifest_that_cannot_be_used_is_explained(tmp_path, content, expected):
     (tmp_path / "bad.csv").write_text(content)
     with pytest.raises(DataError, match=f"bad.csv: {expected}"):

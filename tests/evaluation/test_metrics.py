@@ -82,10 +82,11 @@ def test_curves_of_a_perfect_and_of_a_random_model():
 
 def test_worst_mistakes_come_surest_first_and_hold_no_right_answer():
     targets, rows = random_answers(50)
-    worst = metrics.worst_mistakes(targets, rows, 5)
-    assert (rows[worst].argmax(axis=1) != targets[worst]).all()
+    predicted = rows.argmax(axis=1)
+    worst = metrics.worst_mistakes(targets, predicted, rows, 5)
+    assert (predicted[worst] != targets[worst]).all()
     assert (np.diff(rows[worst].max(axis=1)) <= 0).all()
-    assert len(metrics.worst_mistakes(targets, np.eye(4)[targets], 5)) == 0
+    assert len(metrics.worst_mistakes(targets, targets, np.eye(4)[targets], 5)) == 0
 
 
 def test_keyword_recall_weighs_keywords_alike_and_no_other_label():

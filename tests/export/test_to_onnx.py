@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from kws.__main__ import main
-from kws.commands.cli import EXIT_OK
+from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.errors import ModelError
 from kws.export import to_onnx as module
 from kws.export.quantize import quantize
 from kws.export.to_onnx import export
 from kws.inference.runtime import OnnxRuntime
 from kws.model.features import FoldedLogMel
+from kws.model.folder import BODY
 from kws.model.loading import load_torch_model
 
 
@@ -133,3 +134,28 @@ def test_the_command_works_without_a_store(folder, tmp_path, monkeypatch, capfd)
     out, err = capfd.readouterr()
     assert "generated clips only" in err and "model.onnx" in out
     assert len(err.splitlines()) == 1
+
+
+def test_the_command_needs_no_configuration_but_one_that_is_named(folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(folder)]) == EXIT_OK
+    out, err = capfd.readouterr()
+    assert err.startswith("configs/kws.yaml: no such file; ") and err.count("\n") == 1 and "model.onnx" in out
+    for named in (["--config", "configs/kws.yaml"], ["--set", "seed=1"], ["--int8"]):
+        assert main(["export", str(folder), *named]) == EXIT_BAD_INPUT
+        assert capfd.readouterr().err.startswith("error: configs/kws.yaml: no such file")
+
+
+@pytest.mark.parametrize("keywords, expected", [
+    ('data.keywords=["yes", "bed"]', "prepared: clips labelled yes, bed, _unknown_, _silence_; expected the labels"),
+    ('data.keywords=["yes", "no"]', "needs clips in training, to calibrate on, and in validation")])
+def test_an_8_bit_model_is_not_judged_by_clips_that_cannot_tell(folder, corpus, tmp_path, no_pictures, monkeypatch,
+                                                                capfd, keywords, expected):
+    config, root = BODY / "own.yaml", corpus()  # without clips for validation
+    monkeypatch.chdir(tmp_path)
+    sets = [word for value in (f"data.root={root}", "data.prepared=prepared", keywords) for word in ("--set", value)]
+    assert main(["prepare", str(config), *sets]) == EXIT_OK
+    capfd.readouterr()
+    assert main(["export", str(folder), "--int8", "--config", str(config), *sets]) == EXIT_BAD_INPUT
+    error = capfd.readouterr().err
+    assert expected in error and error.count("\n") == 1 and not (folder / "model.int8.onnx").exists()

@@ -31,8 +31,12 @@ def test_it_names_whose_recordings_they_are_and_under_what_licence(card):
 
 def test_it_says_how_words_were_taught(card):
     taught = {"num_parameters": 12345, "recordings": 20, "speakers": 5, "seed": 0,
-              "left_out": {"by": "speaker", "found": 0.9, "interval": [0.7, 0.97], "others_taken": 0.02}}
+              "left_out": {"by": "speaker", "found": 0.9, "interval": [0.7, 0.97], "others_taken": 0.02,
+                           "unasked": []}}
     text = card(summary=taught)
     assert "20 recordings of 5 speaker(s)" in text and "90% were found (70% to 97%)" in text
     assert "the recordings that taught it, each left out in turn" in text
+    assert "Not measured" not in text
+    few = card(summary={**taught, "left_out": {**taught["left_out"], "unasked": ["fan", "lights"]}})
+    assert "Not measured, as no recording could be left out: fan, lights." in few
     assert "nothing could be left out" in card(summary={**taught, "left_out": None})

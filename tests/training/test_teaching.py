@@ -1,4 +1,5 @@
 """Own words from few recordings: the classifier, what is left out, and the whole command on the body that ships."""
+import argparse
 import json
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ import soundfile
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from kws.__main__ import main
+from kws.__main__ import find_commands, main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.config.architecture import configured_architecture
 from kws.config.sections import load_config
@@ -103,11 +104,35 @@ def test_one_speaker_is_left_out_take_by_take():
     assert "by the same voice" in summary_text(own)
 
 
+def test_words_of_one_speaker_each_are_left_out_take_by_take():
+    lesson, table = make_lesson(np.random.default_rng(11))
+    own = leave_out(lesson, table.assign(speaker=table["word"]), refused=0.95)
+    assert not own.by_speaker and own.unasked == () and own.rarity != 1.0
+    assert dict(own.per_word()[["word", "recordings"]].to_numpy()) == {"lights": 10, "fan": 10}
+
+
+def test_a_word_that_could_not_be_asked_is_named():
+    lesson, table = make_lesson(np.random.default_rng(12))
+    kept = np.r_[9:30]  # one recording of the first word
+    lesson = replace(lesson, embeddings=lesson.embeddings[kept], targets=lesson.targets[kept],
+                     synthetic=lesson.synthetic[kept])
+    own = leave_out(lesson, table.iloc[kept].reset_index(drop=True), refused=0.95)
+    assert own.found is not None and own.unasked == ("lights",)
+    assert "no recording of it could be left out: lights; record it at least twice" in summary_text(own)
+
+
 def test_one_recording_of_a_word_leaves_nothing_to_answer():
     lesson, table = make_lesson(np.random.default_rng(5), recordings=1, speakers=1)
     own = leave_out(lesson, table, refused=0.9)
     assert own.found is None and own.figures == {} and own.per_word().empty
     assert "record each word at least twice" in summary_text(own)
+
+
+def test_what_nothing_could_be_left_out_of_is_told_not_to_be_calibrated(caplog):
+    lesson, table = make_lesson(np.random.default_rng(5), recordings=1)
+    lesson = replace(lesson, embeddings=lesson.embeddings[:2], targets=lesson.targets[:2], synthetic=np.zeros(2, bool))
+    own = leave_out(lesson, table[:2], refused=0.9)
+    assert own.rarity == 1.0 and "not calibrated" in caplog.text
 
 
 def test_silence_that_somebody_recorded_is_no_keyword():
@@ -149,10 +174,32 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
+def test_recordings_that_do_not_name_their_speaker_prove_nothing_about_new_people(recordings, here, capsys):
+    for path in recordings.glob("*/*_nohash_*.wav"):
+        path.rename(path.with_name(path.name.replace("_nohash_", "-")))
+    words = ["teach", str(recordings), "--keywords", "yes", "no", "--output_path"]
+    assert main([*words, "unnamed"]) == EXIT_OK
+    assert "by voices that it may have heard" in capsys.readouterr().out
+    assert main([*words, "named", "--set", r"data.speaker_pattern=/(?P<speaker>[^/-]+)-"]) == EXIT_OK
+    assert "by people it had not heard" in capsys.readouterr().out
+    left_out = [json.loads((here / name / "metrics.json").read_text())["left_out"] for name in ("unnamed", "named")]
+    assert [figures["by"] for figures in left_out] == ["take", "speaker"]
+
+
+def test_settings_are_overridden_as_in_other_commands():
+    options = []
+    for command in ("teach", "train"):
+        parser = argparse.ArgumentParser()
+        find_commands()[command].add_arguments(parser)
+        options.append(parser.format_help().rpartition("--set ")[2].partition("\n  -")[0].split())
+    assert options[0] == options[1]
+
+
 def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here, capsys):
     assert main(["teach", str(recordings), "--output_path", "models/kws", "--keywords", "yes", "no"]) == EXIT_OK
     printed = capsys.readouterr().out
-    assert "left out in turn" in printed
+    assert "left out in turn" in printed and "\nmodels/kws/own-words.html shows more" in printed
+    assert "\nmodels/kws/model.onnx: " in "\n" + printed
     folder = here / "models" / "kws"
     assert (folder / "own-words.html").is_file() and "left out" in (folder / "README.md").read_text()
     assert json.loads((folder / "metrics.json").read_text())["left_out"]["by"] == "speaker"
@@ -163,6 +210,15 @@ def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here
     model = StreamModel(folder / STREAM_FILE)
     assert model.labels.keywords == ("yes", "no")
     assert list(listen(model, [np.zeros(32000, dtype=np.float32)])) == []
+
+
+def test_an_older_model_stays_until_the_new_one_is_whole(recordings, here, exported, monkeypatch):
+    folder = shutil.copytree(exported, here / "models" / "kws")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr("kws.export.to_onnx._TOLERANCE", -1.0)  # no export is as good
+    assert main(["teach", str(recordings), "--output_path", "models/kws", "--keywords", "yes", "no"]) == EXIT_BAD_INPUT
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["kws"]
 
 
 def test_own_words_need_no_training_for_running_sound(recordings, here, capsys):

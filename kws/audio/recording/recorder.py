@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Sequence
 
+import numpy as np
+import soundfile
+
 from kws.audio.recording.files import TakeFolder
 from kws.audio.recording.quality import clip_of, fault_of, level_db
 from kws.audio.recording.takes import Take
@@ -12,16 +15,14 @@ from kws.audio.recording.takes import Take
 
 @dataclass(frozen=True)
 class Kept:
-    """A take that was written.
+    """A take that was written; its sound is in the file only, so that memory does not grow with takes.
 
     Args:
         path: of its clip.
-        take: the whole take.
         level_db: dBFS of its loudest part.
     """
 
     path: Path
-    take: Take
     level_db: float
 
 
@@ -66,8 +67,13 @@ class Recorder:
             self.refused += 1
             return fault
         path = self.folder.write(self.word, clip_of(take, self.window_seconds), take.samples)
-        self.kept.append(Kept(path, take, level_db(take)))
+        self.kept.append(Kept(path, level_db(take)))
         return None
+
+    def last(self) -> np.ndarray:
+        """Read the clip of the last take that was kept, [T] float32; raises OSError if somebody removed it."""
+        with open(self.kept[-1].path, "rb") as file:
+            return np.asarray(soundfile.read(file, dtype="float32")[0])
 
     def drop(self) -> Optional[Path]:
         """Remove the last take that was kept, which is asked for again; return its path, None if there is none."""

@@ -27,7 +27,7 @@ class Row:
     Args:
         path: as the manifest has it, or relative to the folder.
         location: where it is; an address as text, which is reached when it is read.
-        target: the manifest's `label`, if it has that column.
+        target: the manifest's `label`; None where that is blank, or there is no such column.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Inputs:
 
     Args:
         count: of rows.
-        has_targets: whether rows have a target.
+        has_targets: whether rows may have a target.
         read: starts an iteration.
         passed_over: what a folder holds besides, by kind.
     """
@@ -141,8 +141,8 @@ def _rows_of_table(source: Path, read: Callable[[Path], Iterator[Any]]) -> Input
         table = read(source)
         next(table)
         for row in table:
-            path = str(row["path"] or "")
-            yield Row(path, _locate(parent, path), str(row["label"] or "") if has_targets else None)
+            path, label = str(row["path"] or ""), str(row["label"] or "") if has_targets else ""
+            yield Row(path, _locate(parent, path), label if label.strip() else None)
 
     return Inputs(sum(1 for _ in read(source)) - 1, has_targets, rows)
 
@@ -169,13 +169,14 @@ def _read_csv(source: Path) -> Iterator[Any]:
     """Yield the names of the columns, then the rows as dictionaries."""
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)  # else a stray quote takes rows with it in silence
             yield reader.fieldnames or ()
             yield from reader
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: not UTF-8 text ({error.reason} at byte {error.start:,})", "bad_manifest") from None
     except csv.Error as error:
-        raise DataError(f"{source}: not readable as CSV ({error})", "bad_manifest") from None
+        raise DataError(f"{source}: not readable as CSV from line {reader.line_num + 1} on ({error}); "
+                        'expected quotes in pairs around a cell, and "" for a quote inside', "bad_manifest") from None
 
 
 def _read_parquet(source: Path) -> Iterator[Any]:

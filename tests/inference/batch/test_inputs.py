@@ -33,7 +33,8 @@ def test_a_file_is_one_row(tmp_path):
 
 
 MANIFEST = [("a.wav", "yes"), ("Größe, «b».wav", "no"), ('with "quotes".wav', "null"), ("a.wav", ""), ("", "yes"),
-            ("line\nbreak.wav", "no")]
+            ("line\nbreak.wav", "no"), ("b.wav", " ")]
+READ = [(path, label if label.strip() else None) for path, label in MANIFEST]  # a blank label is none
 
 
 @pytest.mark.parametrize("dialect", [dict(), dict(encoding="utf-8-sig"), dict(lineterminator="\r\n")],
@@ -42,19 +43,21 @@ def test_a_csv_manifest_is_read_as_it_was_written(tmp_path, dialect):
     table = pd.DataFrame([(word, 7, path) for path, word in MANIFEST], columns=["label", "other", "path"])
     table.to_csv(tmp_path / "m.csv", index=False, **dialect)
     listing = list_inputs(tmp_path / "m.csv")
-    assert [(row.path, row.target) for row in listing] == MANIFEST == [(row.path, row.target) for row in listing]
+    assert [(row.path, row.target) for row in listing] == READ == [(row.path, row.target) for row in listing]
     assert listing.count == len(MANIFEST) and listing.has_targets
     assert next(iter(listing)).location == tmp_path / "a.wav"
 
 
 def test_a_parquet_manifest_is_read_alike(tmp_path):
     pd.DataFrame(MANIFEST, columns=["path", "label"]).to_parquet(tmp_path / "m.parquet")
-    assert [(row.path, row.target) for row in list_inputs(tmp_path / "m.parquet")] == MANIFEST
+    assert [(row.path, row.target) for row in list_inputs(tmp_path / "m.parquet")] == READ
 
 
 def test_rows_that_are_too_short_or_too_long_are_rows(tmp_path):
     (tmp_path / "m.csv").write_text("label,path\nyes\nno,a.wav,more\n\n")
     assert [(row.path, row.target) for row in list_inputs(tmp_path / "m.csv")] == [("", "yes"), ("a.wav", "no")]
+    (tmp_path / "m.csv").write_text("path,label\na.wav\n")
+    assert [(row.path, row.target) for row in list_inputs(tmp_path / "m.csv")] == [("a.wav", None)]
 
 
 def test_an_empty_manifest_has_no_rows(tmp_path):
@@ -71,6 +74,14 @@ def test_a_manifest_that_cannot_be_used_is_explained(tmp_path, name, content, co
     with pytest.raises(DataError, match=name) as caught:
         list_inputs(tmp_path / name)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("rows", [['"b.wav,yes', "c.wav,no"], ['"b.wav,yes', '"c.wav,no'], ['"b".wav,yes']])
+def test_a_stray_quote_takes_no_rows_with_it_in_silence(tmp_path, rows):
+    (tmp_path / "m.csv").write_text("\n".join(["path,label", "a.wav,yes", *rows]) + "\n")
+    with pytest.raises(DataError, match="m.csv: not readable as CSV from line 3 on") as caught:
+        list_inputs(tmp_path / "m.csv")
+    assert caught.value.code == "bad_manifest"
 
 
 def test_what_a_folder_holds_besides_is_counted_and_told(tmp_path, caplog):
