@@ -40,6 +40,11 @@ def add_config(parser: argparse.ArgumentParser, default: Optional[str] = None,
     else:
         parser.add_argument("--config", type=Path, default=Path(default),
                             help=f"YAML file; {purpose} (default: {default})")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add what overrides keys of the configuration."""
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="override a key, for example training.epochs=3; may be repeated")
 

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kws.commands.cli import EXIT_OK, TRAINED, within
+from kws.commands.cli import EXIT_OK, TRAINED, add_overrides, within
 from kws.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="let 100 synthetic voices say the words too, as English; no recordings are needed then")
     parser.add_argument("--seed", type=within(int, 0), default=0, metavar="N",
                         help="of all random choices (default: 0)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-                        help="override a key, for example training.epochs=3; may be repeated")  # as add_config has it
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
