@@ -118,9 +118,9 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
                         layout.passed_over)
         if any(problem.severity == "error" for problem in problems):
             raise RejectedData(describe_errors(problems, str(root), listing), report)
-        os.replace(part / CLIPS_FILE, folder / CLIPS_FILE)
         digest = write_index(folder, report.manifest, report.noise.assign(num_samples=lengths), labels, sample_rate,
                              num_samples)
+        os.replace(part / CLIPS_FILE, folder / CLIPS_FILE)  # last: until then an interruption loses no clip
     log_warnings(problems)
     return replace(report, digest=digest)
 

@@ -201,6 +201,21 @@ def test_an_interrupt_leaves_nothing_behind(corpus, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_an_interrupt_between_the_clips_and_their_manifest_loses_no_clip(corpus, tmp_path, monkeypatch, caplog):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    root = corpus()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("kws.data.prepare.write_index", interrupted)
+        prepare(root, tmp_path / "store", **SETTINGS)
+    caplog.set_level(logging.INFO)
+    prepare(root, tmp_path / "store", **SETTINGS)
+    assert "goes on after 72 of 72 clips" in caplog.text
+    prepare(root, tmp_path / "whole", **SETTINGS)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
 def test_warnings_do_not_stop_it(corpus, tmp_path, wav_bytes, noise):
     root = corpus()
     stereo = np.stack([noise(1, 1.0, 44100)] * 2, axis=1)
