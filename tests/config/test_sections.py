@@ -85,6 +85,7 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("features.window_ms=100", "features.window_ms: 1600 samples"),
     ("features.fmax_hz=9000", "features.fmax_hz: 9000"),
     ("features.fmin_hz=8000", "features.fmin_hz: 8000 is not below"),
+    ("data.clip_seconds=3", "streams.seconds: 4; expected at least 1.5 times data.clip_seconds = 3"),
     ("features=3", "features: found 3"),
     ("nonsense.key=1", "nonsense: unknown key"),
 ])
@@ -202,6 +203,10 @@ def test_keywords_are_kept_in_one_form(tmp_path):
         path.write_text(f"data: {{{document}}}", encoding="utf-8")
         with pytest.raises(ConfigError, match="zw\u00f6lf"):
             load_config(path)
+
+
+def test_long_clips_are_fine_where_nothing_is_trained_for_running_sound():
+    assert load_config(DEFAULT, ["data.clip_seconds=3", "streams.steps=0"]).data.num_samples == 48000
 
 
 def test_a_second_look_that_nothing_would_train_is_refused():
