@@ -80,7 +80,7 @@ def _trained(config: Config) -> list[KwsForAudioClassification]:
             logger.warning("no recordings without a keyword, neither in streams.negatives nor in %s: rows of other "
                            "words stand in for talk, and the model will take talk for keywords more often",
                            config.data.root / NEGATIVES_FOLDER)
-        composer = Composer(sources(store, speech), store.sample_rate, settings.seconds)
+        composer = Composer(sources(store, speech, config.data.left_out), store.sample_rate, settings.seconds)
         trained = train_on_sound(models, composer, settings.seconds, recipe)
         del speech, composer  # and their maps, before the files
     return trained
@@ -170,26 +170,26 @@ def _samples(path: str, root: Path, sample_rate: int, scratch: Path) -> np.ndarr
     return inspection.samples
 
 
-def sources(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
-    """Take the training split's words and noise from a store.
+def sources(store: PreparedStore, speech: Sequence[np.ndarray], left_out: Sequence[str] = ()) -> Sources:
+    """Take the training split's words, but for those left out, and noise from a store.
 
     Raises:
-        DataError: "no_voice" if a keyword has no clip with a voice.
+        DataError: "no_voice" if a keyword has no clip with a voice; "no_such_word", see `PreparedStore.split`.
     """
-    table = store.manifest[store.manifest["split"] == TRAINING]
+    table = store.split(TRAINING, left_out)
     keywords = {word: store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords}
     others = [store.waveforms[rows.index.to_numpy()] for _, rows in table[table["label"] == UNKNOWN].groupby("word")]
     for word, clips in keywords.items():
         if not has_voice(clips, store.sample_rate):
             raise DataError(f"{word}: none of {len(clips):,} clips for training holds a voice; expected one with 0.1 s "
-                            "of sound above -60 dBFS. Record the word again, or remove it from data.keywords", "no_voice")
-    return replace(surroundings(store, speech), keywords=list(keywords.values()),
+                            "of sound above -60 dBFS. Record it again, or remove it from data.keywords", "no_voice")
+    return replace(surroundings(store, speech, left_out), keywords=list(keywords.values()),
                    others=[clips for clips in others if has_voice(clips, store.sample_rate)])
 
 
-def surroundings(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
+def surroundings(store: PreparedStore, speech: Sequence[np.ndarray], left_out: Sequence[str] = ()) -> Sources:
     """Take what words are said into: talk, the training split's noise, made-up noise and rooms; no words."""
-    table = store.manifest[store.manifest["split"] == TRAINING]
+    table = store.split(TRAINING, left_out)
     begin, end = PARTS[TRAINING]
     noise = [sound[int(begin * len(sound)):int(end * len(sound))] for sound in store.noise.values()]
     made = [(sound * 32767).astype(np.int16) for sound in

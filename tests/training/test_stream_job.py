@@ -12,6 +12,8 @@ from kws.__main__ import main
 from kws.audio.folders import NEGATIVES_FOLDER
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.config.architecture import load_architecture
+from kws.data.split import TRAINING
+from kws.data.store import load_store
 from kws.files.locks import exclusive
 from kws.inference.listening import StreamModel, listen
 from kws.model.folder import ONNX_FILE, SECOND_FILE, SHIPPED, STREAM_FILE, STREAM_WEIGHTS_FILE
@@ -21,7 +23,7 @@ from kws.model.modeling import build_model
 from kws.model.second_look import load_second_look
 from kws.model.streaming import StreamingClassifier
 from kws.training.body import start_on_sound
-from kws.training.stream_job import recordings
+from kws.training.stream_job import recordings, sources
 
 CONFIG = Path("configs/kws.yaml").resolve()
 pytestmark = pytest.mark.usefixtures("ambience_made_once")
@@ -168,6 +170,17 @@ def test_a_keyword_that_cannot_be_heard_is_named(settings, exported, tmp_path, n
     assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_BAD_INPUT
     assert "no: none of 16 clips for training holds a voice" in capsys.readouterr().err
     assert not (exported / STREAM_WEIGHTS_FILE).exists()
+
+
+def test_words_left_out_are_not_said(settings, tmp_path):
+    store = load_store(tmp_path / "prepared")
+    clips = len(store.manifest[(store.manifest["word"] == "bed") & (store.manifest["split"] == TRAINING)])
+    assert [len(others) for others in sources(store, []).others] == [clips] and not sources(store, [], ["bed"]).others
+
+
+def test_a_word_to_leave_out_that_nobody_said_is_named(settings, capsys):
+    assert main(["train-streams", "configs/kws.yaml", *settings, "--set", "data.left_out=[dog]"]) == EXIT_BAD_INPUT
+    assert "left_out: no recordings of dog" in capsys.readouterr().err
 
 
 def test_a_model_is_written_by_one_training_at_a_time(settings, exported, capsys):
