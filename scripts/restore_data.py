@@ -46,8 +46,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     _, unfetched = dvc("fetch", VERSION)
     is_whole, problem = dvc("checkout", VERSION)
     if not is_whole and (holds_some or version().get("nfiles") != DEFAULT_FILES):
-        raise DataError(f"{VERSION}: {unfetched or problem or 'dvc checkout failed'}; expected its recordings in DVC's cache or remote, as only "
-                        "the default corpus is synthesized. `dvc remote list` names the remote", "no_data")
+        reason = unfetched or problem or "dvc checkout failed"
+        raise DataError(f"{VERSION}: {reason}; expected its recordings in DVC's cache or remote, as only the default "
+                        "corpus is synthesized. `dvc remote list` names the remote", "no_data")
     UNFINISHED.unlink()
     if is_whole:
         print(f"{DATA}: pulled, {version()['md5']}")
