@@ -152,6 +152,10 @@ class TrainingConfig(Section):
             raise ValueError("trains: found classifier, without start_from; expected a model folder to start from")
         return self
 
+    def log_file(self, ending: str = "log") -> Path:
+        """Name the log of a training: beside its checkpoints, whole name kept, which may have a dot (runs/lr0.01)."""
+        return self.checkpoints.with_name(f"{self.checkpoints.name}.{ending}")
+
 
 class StreamsConfig(Section):
     """Training on for running sound."""

@@ -209,6 +209,12 @@ def test_long_clips_are_fine_where_nothing_is_trained_for_running_sound():
     assert load_config(DEFAULT, ["data.clip_seconds=3", "streams.steps=0"]).data.num_samples == 48000
 
 
+def test_trainings_whose_names_have_a_dot_have_logs_of_their_own():
+    training = load_config(DEFAULT, ["training.checkpoints=runs/lr0.01"]).training
+    assert training.log_file() == Path("runs/lr0.01.log")
+    assert training.log_file("streams.log") == Path("runs/lr0.01.streams.log")
+
+
 def test_a_second_look_that_nothing_would_train_is_refused():
     with pytest.raises(ConfigError, match="streams.second_look: found configs/arch/large.yaml; expected null"):
         load_config(Path("configs/kws.yaml"), ["training.trains=classifier", "training.start_from=models/kws",
