@@ -185,7 +185,7 @@ class TrackingConfig(Section):
 class Config(Section):
     """A whole configuration file."""
 
-    seed: CountOrZero = 0
+    seed: Annotated[CountOrZero, Field(lt=2**32)] = 0
     architecture: Path = Path("configs/arch/small.yaml")
     data: DataConfig
     features: FeatureConfig = FeatureConfig()

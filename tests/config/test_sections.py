@@ -65,6 +65,7 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("training.learning_rat=1", "did you mean 'learning_rate'?"),
     ("training.epochs=many", "training.epochs: found 'many'"),
     ("training.epochs=0", "training.epochs: found 0"),
+    ("seed=4294967296", "seed: found 4294967296; input should be less than 4294967296"),
     ("training.epochs=2.5", "training.epochs: found 2.5"),
     ("training.batch_size=true", "training.batch_size: found True"),
     ("training.learning_rate=true", "quote it"),
