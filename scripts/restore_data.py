@@ -1,4 +1,4 @@
-"""Restore data/ as data.dvc describes it: from DVC's cache or remote, otherwise by synthesis.
+"""Restore data/ as data.dvc describes it: from DVC's cache or remote; the default corpus otherwise by synthesis.
 
 usage: python scripts/restore_data.py [-v]        what is in data/ already stays as it is
 
@@ -8,17 +8,21 @@ of a library makes other bytes, that is said, data.dvc takes note of what was ma
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.config.yaml_files import read_yaml
 from kws.corpus.synthesis import synthesize
+from kws.errors import DataError
 from kws.tracking.provenance import dvc_hash
 
 DATA, VERSION = Path("data"), Path("data.dvc")
+DEFAULT_FILES = 10_091  # of the default corpus, on every processor
+UNFINISHED = Path(".dvc/tmp/restore_data.unfinished")  # there while data/ may hold a part of the recordings
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -34,19 +38,34 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     allow_no_git()
-    if DATA.is_dir() and any(DATA.iterdir()):
+    holds_some = DATA.is_dir() and any(DATA.iterdir())
+    if holds_some and not UNFINISHED.exists():
         return EXIT_OK
-    if dvc("fetch", VERSION) and dvc("checkout", VERSION):
-        print(f"{DATA}: pulled, {version_of_data()}")
-        return EXIT_OK
-    expected = version_of_data()
+    UNFINISHED.parent.mkdir(exist_ok=True)
+    UNFINISHED.touch()
+    _, unfetched = dvc("fetch", VERSION)
+    is_whole, problem = dvc("checkout", VERSION)
+    if not is_whole and (holds_some or version().get("nfiles") != DEFAULT_FILES):
+        reason = unfetched or problem or "dvc checkout failed"
+        raise DataError(f"{VERSION}: {reason}; expected its recordings in DVC's cache or remote, as only the default "
+                        "corpus is synthesized. `dvc remote list` names the remote", "no_data")
+    UNFINISHED.unlink()
+    if is_whole:
+        print(f"{DATA}: pulled, {version()['md5']}")
+    else:
+        make_default_corpus()
+    return EXIT_OK
+
+
+def make_default_corpus() -> None:
+    """Synthesize the recordings; let data.dvc name them, and say whether they are the ones that it named."""
+    expected = version()["md5"]
     synthesize(DATA, overwrite=True)  # of what an incomplete cache may have left there
     dvc("add", DATA)
     made = dvc_hash(DATA)
     print(f"{DATA}: synthesized, {made}" if made == expected else
           f"{DATA}: synthesized, {made}; other bytes than data.dvc had ({expected}), as another processor or library "
           "makes them: all goes on with these")
-    return EXIT_OK
 
 
 def allow_no_git() -> None:
@@ -56,15 +75,16 @@ def allow_no_git() -> None:
         dvc("config", "--local", "core.no_scm", "true")
 
 
-def dvc(*arguments: object) -> bool:
-    """Run a DVC command quietly; return whether it succeeded."""
-    return subprocess.run([sys.executable, "-m", "dvc", *map(str, arguments), "--quiet"],
-                          capture_output=True).returncode == 0
+def dvc(*arguments: object) -> tuple[bool, str]:
+    """Run a DVC command; return whether it succeeded, and its first complaint; "" if it has none."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *map(str, arguments)], capture_output=True, text=True)
+    told = re.search("(?:ERROR|WARNING): (.+)", done.stderr)
+    return done.returncode == 0, told[1] if told else ""
 
 
-def version_of_data() -> str:
-    """What data.dvc names the recordings."""
-    return str(read_yaml(VERSION)["outs"][0]["md5"])
+def version() -> dict[str, Any]:
+    """What data.dvc says of the recordings: `md5`, `nfiles` and more."""
+    return dict(read_yaml(VERSION)["outs"][0])
 
 
 if __name__ == "__main__":

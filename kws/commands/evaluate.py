@@ -43,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
         clips = evaluation.clips_of_manifest(args.manifest, spotter.labels)
     else:
         config = load_config(args.config, args.set)
-        clips = evaluation.clips_of_split(load_store(config.data.prepared), args.split, config.data.silence_ratio,
-                                          config.data.silence_gain_db, config.seed)
+        store = load_store(config.data.prepared)
+        evaluation.check_same_window(store, spotter)
+        clips = evaluation.clips_of_split(store, args.split, config.data.silence_ratio, config.data.silence_gain_db,
+                                          config.seed)
     result = evaluation.evaluate(spotter, clips)
     with torch.inference_mode():
         evaluation.write_evaluation(result, args.output, f"{args.model} on {args.manifest or args.split}",

@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace, peers: Peers) -> int:
     config = load_config(args.config, args.set)
     is_first = peers.group.is_first  # it speaks and writes for all
     if is_first:
-        start_logging(args.verbose, config.training.checkpoints.with_suffix(".log"))
+        start_logging(args.verbose, config.training.log_file())
     else:
         start_logging(0)
         logger.setLevel(logging.ERROR)

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if config.streams.steps == 0:
         print("streams.steps is 0: not trained for running sound")
         return EXIT_OK
-    start_logging(args.verbose, config.training.checkpoints.with_suffix(".streams.log"))
+    start_logging(args.verbose, config.training.log_file("streams.log"))
     from kws.training.stream_job import train_for_streams  # after the settings are known to be good: it takes seconds
 
     folder = train_for_streams(config)

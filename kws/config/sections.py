@@ -32,6 +32,8 @@ def _check_speaker_pattern(pattern: str) -> str:
     return pattern
 
 
+_CLIPS_HEARD = 1.5  # of running sound at least: a clip that is slowed down, and what is before it
+
 Word = Annotated[StrictStr, BeforeValidator(_refuse_unquoted), AfterValidator(check_word)]
 
 
@@ -150,6 +152,10 @@ class TrainingConfig(Section):
             raise ValueError("trains: found classifier, without start_from; expected a model folder to start from")
         return self
 
+    def log_file(self, ending: str = "log") -> Path:
+        """Name the log of a training: beside its checkpoints, whole name kept, which may have a dot (runs/lr0.01)."""
+        return self.checkpoints.with_name(f"{self.checkpoints.name}.{ending}")
+
 
 class StreamsConfig(Section):
     """Training on for running sound."""
@@ -179,7 +185,7 @@ class TrackingConfig(Section):
 class Config(Section):
     """A whole configuration file."""
 
-    seed: CountOrZero = 0
+    seed: Annotated[CountOrZero, Field(lt=2**32)] = 0
     architecture: Path = Path("configs/arch/small.yaml")
     data: DataConfig
     features: FeatureConfig = FeatureConfig()
@@ -196,6 +202,11 @@ class Config(Section):
                              f"expected 2 to features.n_fft = {self.features.n_fft}")
         if self.features.hop_ms * self.data.sample_rate < 1000:
             raise ValueError(f"features.hop_ms: {self.features.hop_ms:g} ms is less than one sample")
+        is_for_streams = self.streams.steps > 0 and self.training.trains == "network"
+        if is_for_streams and self.streams.seconds < _CLIPS_HEARD * self.data.clip_seconds:
+            raise ValueError(f"streams.seconds: {self.streams.seconds:g}; expected at least {_CLIPS_HEARD:g} times "
+                             f"data.clip_seconds = {self.data.clip_seconds:g}, so that keywords fit in, or "
+                             "streams.steps = 0, to train for clips only")
         if self.streams.second_look is not None and self.training.trains == "classifier":
             raise ValueError(f"streams.second_look: found {self.streams.second_look}; expected null, as "
                              "training.trains: classifier trains no network")

@@ -10,7 +10,6 @@ from torch.utils.data import Dataset, Sampler
 
 from kws.data.noise_bank import NoiseBank
 from kws.data.store import PreparedStore
-from kws.errors import DataError
 from kws.model.labels import SILENCE, UNKNOWN
 from kws.model.window import FULL_SCALE
 
@@ -40,13 +39,9 @@ class ClipDataset(Dataset):
     def __init__(self, store: PreparedStore, split: str, unknown_ratio: float | None, silence_ratio: float,
                  silence_gain_db: tuple[float, float], seed: int, left_out: Sequence[str] = (),
                  min_clips: int = 0) -> None:
-        absent = sorted(set(left_out) - set(store.manifest["word"]))
-        if absent:
-            raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store",
-                            "no_such_word")
         self._waveforms, self._label_set, self._seed = store.waveforms, store.labels, seed
         self._row_labels = np.array([store.labels.index(label) for label in store.manifest["label"]], dtype=np.int64)
-        table = store.manifest[(store.manifest["split"] == split) & ~store.manifest["word"].isin(left_out)]
+        table = store.split(split, left_out)
         unknown = table[table["label"] == UNKNOWN]
         per_keyword = table["label"].isin(store.labels.keywords).sum() / len(store.labels.keywords)
         self._always = table.index[table["label"] != UNKNOWN].to_numpy()

@@ -33,7 +33,8 @@ class Layout:
         clips: one row per audio file, sorted by `path`: `path` (relative, posix, as on disk), `label`, `word`,
             `speaker`; words and speakers in their normal form.
         noise: paths of the recordings of background noise, relative, posix, sorted; empty if there are none.
-        nameless: paths of the clips of words whose speaker is not in their path: each counts as a speaker of its own.
+        nameless: paths of the clips of words whose speaker is not in their path: their name in the word's folder
+            stands for one, so that clips of one name count as one speaker's.
         passed_over: what the folder holds besides, by kind.
     """
 
@@ -143,7 +144,7 @@ def check_layout(layout: Layout, rule: SplitRule) -> list[Problem]:
 def _nameless(layout: Layout) -> str:
     example = layout.nameless[0]
     return (f"{len(layout.nameless):,} of {len(layout.clips):,} clips, for example {example}: data.speaker_pattern "
-            "finds no speaker in the path, so each counts as a speaker of its own; the same people may be in all "
+            "finds no speaker in the path, so the file's name stands for one; the same people may be in all "
             f"splits, and accuracy is flattered. Say where the speaker stands: {_suggestion(example)}")
 
 

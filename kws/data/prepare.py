@@ -112,15 +112,16 @@ def prepare(root: Path, destination: Path, *, keywords: Sequence[str], sample_ra
         noise, lengths = _write_noise(folder, layout, sample_rate)
         clips = write_clips(part, clips, root, sample_rate, num_samples, _limits(max_seconds), workers)
         problems = [*check_layout(layout, rule), *check_noise(noise),
-                    *check_clips(clips, labels, sample_rate, min_seconds, rule, has_lists(root), is_anew)]
+                    *check_clips(clips, labels, sample_rate, min_seconds, rule, has_lists(root), is_anew,
+                                 layout.nameless)]
         problems.sort(key=lambda problem: problem.severity)
         report = Report(root, labels, sample_rate, num_samples, clips, table_of(noise), tuple(problems),
                         layout.passed_over)
         if any(problem.severity == "error" for problem in problems):
             raise RejectedData(describe_errors(problems, str(root), listing), report)
-        os.replace(part / CLIPS_FILE, folder / CLIPS_FILE)
         digest = write_index(folder, report.manifest, report.noise.assign(num_samples=lengths), labels, sample_rate,
                              num_samples)
+        os.replace(part / CLIPS_FILE, folder / CLIPS_FILE)  # last: until then an interruption loses no clip
     log_warnings(problems)
     return replace(report, digest=digest)
 

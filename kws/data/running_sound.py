@@ -36,6 +36,7 @@ class Sources:
     Args:
         keywords: for each keyword its clips, [N, T].
         others: for each other word its clips, [N, T]; words are drawn by the root of how many clips they have.
+            Without any, noise stands in for them. Every keyword, and one of them, has a clip with a voice.
         speech: recordings of minutes without a keyword, [T'] each; drawn by length; without any, rows of
             other words stand in for them.
         backgrounds: recordings of noise, hums and music, [T'] each; equally likely.
@@ -117,7 +118,7 @@ class Composer:
         hurried, hushed = rng.random() < 0.5, rng.random() < _HUSHED
         start = int(rng.uniform(0, 1) * self._rate)
         while True:
-            keyword = self._keyword(rng) if rng.random() < 0.78 else None
+            keyword = self._keyword(rng) if rng.random() < 0.78 or not self._sources.others else None
             word, first, last = self._word(keyword, rng)
             if start + len(word) > self._size:
                 return spoken
@@ -141,6 +142,9 @@ class Composer:
                                        [1, gain, gain, 1]).astype(np.float32)
 
     def _chain(self, rng: np.random.Generator) -> np.ndarray:
+        """Say other words in a row, and halves of them; where there are none, this is noise."""
+        if not self._sources.others:
+            return self._background(rng)
         sound, start = np.zeros(self._size, dtype=np.float32), 0
         while True:
             word, _, _ = self._word(None, rng)
@@ -154,18 +158,13 @@ class Composer:
 
     def _word(self, keyword: int | None, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
         """Draw a clip of a keyword, or of another word: samples, and where its voice begins and ends in seconds."""
-        while True:
+        voice = None
+        while voice is None:
             clips = self._sources.keywords[keyword] if keyword is not None else \
                 self._sources.others[int(rng.choice(len(self._sources.others), p=self._other_weights))]
-            word = clips[rng.integers(len(clips))] / _FULL_SCALE
-            voiced = np.flatnonzero(word)
-            if len(voiced) < self._rate // 10:
-                continue
-            word = self._warped(word[voiced[0]:voiced[-1] + 1], rng)
-            word = _tilted(word, rng, 0.4)
-            active, level = self._active(word)
-            if level > _QUIETEST and len(active):
-                break
+            voice = _voice_of(clips[rng.integers(len(clips))], self._rate)
+        word = _tilted(self._warped(voice, rng), rng, 0.4)
+        active, level = _active(word, self._rate)
         ramp = np.linspace(0, 1, self._rate // 100, dtype=np.float32)
         word[:len(ramp)] *= ramp
         word[-len(ramp):] *= ramp[::-1]
@@ -195,18 +194,33 @@ class Composer:
         percent = 100 + round(100 * rng.uniform(-self._speed, self._speed))
         return soxr.resample(sound.astype(np.float32, copy=False), percent, 100, quality="MQ")
 
-    def _active(self, sound: np.ndarray) -> tuple[np.ndarray, float]:
-        """Find the active blocks of a sound, and their level."""
-        size = round(_BLOCK_SECONDS * self._rate)
-        levels = np.sqrt(np.square(sound[:len(sound) // size * size].reshape(-1, size)).mean(axis=1))
-        if not len(levels):
-            return np.empty(0, dtype=np.int64), 0.0
-        active = np.flatnonzero(levels >= levels.max() * 10 ** (-_ACTIVE_DB / 20))
-        return active, float(np.sqrt(np.square(levels[active]).mean()))
-
     def _at(self, sound: np.ndarray, level_db: float) -> np.ndarray:
         """Bring the active level of a sound to dB of full scale."""
-        return sound * np.float32(10 ** (level_db / 20) / max(self._active(sound)[1], 1e-5))
+        return sound * np.float32(10 ** (level_db / 20) / max(_active(sound, self._rate)[1], 1e-5))
+
+
+def has_voice(clips: np.ndarray, sample_rate: int) -> bool:
+    """Tell whether a clip of [N, T] int16 has 0.1 s of sound, of -60 dB of full scale or more where it is active."""
+    return any(_voice_of(clip, sample_rate) is not None for clip in clips)
+
+
+def _voice_of(clip: np.ndarray, sample_rate: int) -> Optional[np.ndarray]:
+    """Cut a clip [T] int16 from its first to its last sound, as float32 in -1..1; None if it holds no voice."""
+    sounds = np.flatnonzero(clip)
+    if len(sounds) < sample_rate // 10:
+        return None
+    voice = clip[sounds[0]:sounds[-1] + 1] / _FULL_SCALE
+    return voice if _active(voice, sample_rate)[1] > _QUIETEST else None
+
+
+def _active(sound: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
+    """Find the active blocks of a sound, and their level."""
+    size = round(_BLOCK_SECONDS * sample_rate)
+    levels = np.sqrt(np.square(sound[:len(sound) // size * size].reshape(-1, size)).mean(axis=1))
+    if not len(levels):
+        return np.empty(0, dtype=np.int64), 0.0
+    active = np.flatnonzero(levels >= levels.max() * 10 ** (-_ACTIVE_DB / 20))
+    return active, float(np.sqrt(np.square(levels[active]).mean()))
 
 
 def _tilted(sound: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:

@@ -48,6 +48,18 @@ class PreparedStore:
     labels: LabelSet
     digest: str = ""
 
+    def split(self, name: str, left_out: Sequence[str] = ()) -> pd.DataFrame:
+        """Return the rows of the manifest that are in a split, but for those of words left out.
+
+        Raises:
+            DataError: "no_such_word" if the store, in whatever split, holds no recording of a word left out.
+        """
+        absent = sorted(set(left_out) - set(self.manifest["word"]))
+        if absent:
+            raise DataError(f"left_out: no recordings of {', '.join(absent)}; expected words of the store",
+                            "no_such_word")
+        return self.manifest[(self.manifest["split"] == name) & ~self.manifest["word"].isin(left_out)]
+
 
 def load_store(folder: Path) -> PreparedStore:
     """Open a prepared store; no clip is read until it is used.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -27,6 +28,7 @@ from kws.errors import DataError
 from kws.files.atomic import atomic_file, check_replaceable
 from kws.files.locks import exclusive
 
+_TABLE = re.compile(r"\d{6}-[0-9a-f]{32}\.parquet")
 _CHUNK = 4096  # clips: 131 MB of one-second clips, seconds of work that a kill loses
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ def unfinished(destination: Path) -> Iterator[Path]:
         FileExistsError: if a folder of this name holds something else.
     """
     folder = destination.with_name(f"{destination.name}.part")
-    check_replaceable(folder, CLIPS_FILE)
+    if not _holds_tables_alone(folder):
+        check_replaceable(folder, CLIPS_FILE)
     with exclusive(destination, "a preparation"):
         folder.mkdir(exist_ok=True)
         try:
@@ -57,6 +60,11 @@ def unfinished(destination: Path) -> Iterator[Path]:
                 logger.warning("warning: %s: keeps the finished clips; the same command goes on from there", folder)
             raise
         shutil.rmtree(folder)
+
+
+def _holds_tables_alone(folder: Path) -> bool:
+    """Tell whether the clips have moved on to a store that was then not completed: all of them are to be done again."""
+    return folder.is_dir() and all(_TABLE.fullmatch(path.name) for path in folder.iterdir())
 
 
 def write_clips(folder: Path, clips: pd.DataFrame, root: Path, sample_rate: int, num_samples: int, limits: Limits,

@@ -1,7 +1,7 @@
 """Requirements on training recordings, and warnings about them."""
 from __future__ import annotations
 
-from typing import Iterable, Iterator
+from typing import Collection, Iterable, Iterator
 
 import pandas as pd
 import pandera.pandas as pandera
@@ -57,7 +57,7 @@ def check_manifest(manifest: pd.DataFrame, labels: LabelSet, source: str) -> Non
 
 
 def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_seconds: float, rule: SplitRule,
-                listed: bool = False, is_anew: bool = True) -> list[Problem]:
+                listed: bool = False, is_anew: bool = True, nameless: Collection[str] = ()) -> list[Problem]:
     """Find all errors and warnings in a set of clips.
 
     Args:
@@ -69,11 +69,13 @@ def check_clips(clips: pd.DataFrame, labels: LabelSet, sample_rate: int, min_sec
         rule: by which the clips were split, unless `listed`.
         listed: whether lists of the data folder split them.
         is_anew: whether a network learns from these clips alone: then it needs validation and other words.
+        nameless: paths of clips of which nobody knows the speaker, see `Layout`.
     Returns:
         errors, then warnings.
     """
     readable = clips[clips["code"] == ""]
-    return [*_unreadable(clips), *_too_short(readable, min_seconds), *_shared_speakers(clips, rule),
+    return [*_unreadable(clips), *_too_short(readable, min_seconds),
+            *_shared_speakers(clips[~clips["path"].isin(nameless)], rule),
             *_missing_clips(clips, labels, rule, listed, is_anew), *_missing_others(clips, rule, is_anew),
             *_unusual_format(readable, sample_rate), *_lost_sound(readable), *_unusual_sound(readable),
             *_copies(readable), *_uneven(clips, labels)]

@@ -88,6 +88,19 @@ class Evaluation:
     errors: Sequence[str]
 
 
+def check_same_window(store: PreparedStore, spotter: KeywordSpotter) -> None:
+    """Refuse to measure a model on clips of another rate or length than it listens to.
+
+    Raises:
+        DataError: "other_window".
+    """
+    found, expected = (store.waveforms.shape[1], store.sample_rate), (spotter.num_samples, spotter.sample_rate)
+    if found != expected:
+        raise DataError("the prepared store has clips of {:,} samples at {:,} Hz; expected the model's window, {:,} "
+                        "samples at {:,} Hz. Give the configuration that it was trained with".format(*found, *expected),
+                        "other_window")
+
+
 def clips_of_split(store: PreparedStore, split: str, silence_ratio: float, silence_gain_db: tuple[float, float],
                    seed: int) -> LabelledClips:
     """All clips of a split of a prepared store, and `_silence_` drawn from its part of the background noise.

@@ -12,7 +12,7 @@ from kws.data.dataset import ClipDataset
 from kws.data.noise_bank import NoiseBank, mix_noise
 from kws.data.store import PreparedStore
 from kws.errors import DataError
-from kws.evaluation.clips import LabelledClips, evaluate
+from kws.evaluation.clips import LabelledClips, check_same_window, evaluate
 from kws.inference.spotter import KeywordSpotter
 from kws.model.labels import UNKNOWN, LabelSet
 from kws.model.window import FULL_SCALE
@@ -88,6 +88,7 @@ def accuracy(spotter: KeywordSpotter, waveforms: np.ndarray, label_ids: np.ndarr
 def measure(spotter: KeywordSpotter, store: PreparedStore, config: Config, split: str,
             left_out: Sequence[str]) -> dict[str, float]:
     """Percentages of correct answers by condition; left-out words count in the last columns only."""
+    check_same_window(store, spotter)
     clips = ClipDataset(store, split, None, config.data.silence_ratio, config.data.silence_gain_db, config.seed,
                         left_out)
     if not len(clips):

@@ -73,6 +73,11 @@ class KeywordSpotter:
         return self._runtime.sample_rate
 
     @property
+    def num_samples(self) -> int:
+        """T of a window."""
+        return self._runtime.num_samples
+
+    @property
     def digest(self) -> str:
         """Of all that decides the answers: two spotters of one digest are the same."""
         if self._stream_path is None:

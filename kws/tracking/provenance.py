@@ -1,14 +1,16 @@
 """Provenance of a result: commit, DVC versions, machine."""
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Any, Iterator, Optional
 
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
+from dvc_objects.fs.base import FileSystem
 from dvc_objects.fs.local import LocalFileSystem
 
 from kws.inference.cores import available_cores
@@ -31,13 +33,25 @@ def _git(*arguments: str) -> Optional[str]:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+class _RegularFiles:
+    """Leaves out of a folder's md5 what has no bytes to hash: links to nothing, and pipes, which would block."""
+
+    def find(self, fs: FileSystem, path: str) -> Iterator[str]:
+        return filter(os.path.isfile, fs.find(path))
+
+    def walk(self, fs: FileSystem, path: str, **kwargs: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for root, folders, names in fs.walk(path, **kwargs):
+            yield root, folders, [name for name in names if os.path.isfile(os.path.join(root, name))]
+
+
 def dvc_hash(path: Path) -> Optional[str]:
     """The md5 that DVC gives a file or folder, as in dvc.lock and *.dvc; None if nothing is there."""
     if not path.exists():
         return None
     files = LocalFileSystem()
     with tempfile.TemporaryDirectory() as nowhere:  # a store that nothing is written to
-        _, _, found = build(HashFileDB(files, nowhere), str(path.resolve()), files, "md5", dry_run=True)
+        _, _, found = build(HashFileDB(files, nowhere), str(path.resolve()), files, "md5", dry_run=True,
+                            ignore=_RegularFiles())
     return str(found.hash_info.value)
 
 

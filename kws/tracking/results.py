@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 def log_export(config: Config, model: Path) -> None:
     """Add an exported model to the run that made it, and register it if it is the best so far.
 
+    A model that was not validated, as one of few own words, has no rank: it is logged, not registered.
     Nothing happens if the model was not tracked, or the folder holds other weights by now.
 
     Args:
@@ -42,11 +43,15 @@ def log_export(config: Config, model: Path) -> None:
         mlflow = connect(_store_of(run, config), config.tracking.experiment)
         mlflow.MlflowClient().set_tag(run["run_id"], "dvc_model_hash", dvc_hash(model))
         mlflow.log_artifacts(str(model), model.name, run_id=run["run_id"])
-        score = json.loads((model / "metrics.json").read_text(encoding="utf-8"))["validation"]["macro_f1"]
+        summary = json.loads((model / "metrics.json").read_text(encoding="utf-8"))
         runtime = OnnxRuntime(model / ONNX_FILE)
         with mlflow.start_run(run_id=run["run_id"]):
             uri = log_model(mlflow, model, runtime.labels, runtime.num_samples)
-        promote_if_better(mlflow, model.name, uri, score)
+        if "validation" in summary:
+            promote_if_better(mlflow, model.name, uri, summary["validation"]["macro_f1"])
+        else:
+            logger.warning("warning: %s is logged in run %s but not registered: it was not validated, and the champion "
+                           "is the best by that", model, run["run_name"])
     except Exception as error:  # the export stands, whatever the server does
         logger.warning("warning: the export is not recorded in run %s (%s)", run["run_name"], reason(error))
 

@@ -141,7 +141,11 @@ class MlflowTracker(Tracker):
         """Name the recordings by the md5 that DVC gives them."""
         from mlflow.data.dataset_source_registry import resolve_dataset_source
         from mlflow.data.meta_dataset import MetaDataset
-        digest = dvc_hash(root)
+        try:
+            digest = dvc_hash(root)
+        except Exception as error:  # DVC's libraries raise their own
+            logger.warning("warning: %s: cannot be hashed (%s); the run has no dvc_data_hash", root, reason(error))
+            return
         if digest is not None:  # the prepared store may be here without them
             self._mlflow.set_tag("dvc_data_hash", digest)
             with warnings.catch_warnings():  # MLflow knows two names of one kind of source
@@ -174,7 +178,7 @@ class MlflowTracker(Tracker):
         self._mlflow.log_metrics({f"final_{name}": value for name, value in metrics.items()})
         self._mlflow.set_tag("dvc_model_hash", dvc_hash(folder))
         self._mlflow.log_artifacts(str(folder), folder.name)
-        for file in (self._config.training.checkpoints.with_suffix(".log"), Path("reports/data.html"),
+        for file in (self._config.training.log_file(), Path("reports/data.html"),
                      Path("reports/data.json"), Path("dvc.lock")):
             if file.is_file():
                 self._mlflow.log_artifact(str(file))

@@ -73,12 +73,13 @@ def to_resume(folder: Path, description: Mapping[str, Any]) -> Checkpoint:
     Raises:
         DataError: "no_checkpoint" without one; "other_training" if they belong to a training that differs.
     """
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{_STATE}")]
+    states = {path.parent: _read_state(path) for path in folder.glob(f"checkpoint-*/{_STATE}")}
+    complete = [path for path, state in states.items() if state]
     if not complete:
         raise DataError(f"{folder}: no checkpoint to resume from; train without --resume", "no_checkpoint")
     _check_same(folder, description)
     path = max(complete, key=lambda path: int(path.name.rpartition("-")[2]))
-    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    state = states[path]
     best = folder / f"checkpoint-{state['best_global_step']}"
     if not best.is_dir():
         raise DataError(f"{best}: not there, and the best epoch so far is in it; train without --resume",
@@ -89,6 +90,14 @@ def to_resume(folder: Path, description: Mapping[str, Any]) -> Checkpoint:
             changed.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     has_stopped = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
     return Checkpoint(path, round(state["epoch"]), has_stopped or state["global_step"] >= state["max_steps"])
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Read the state of a checkpoint; empty if a power failure or a full disk left none of it, or a part."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        return {}
 
 
 def _check_same(folder: Path, description: Mapping[str, Any]) -> None:

@@ -22,11 +22,12 @@ from kws.corpus.babble import crowds
 from kws.corpus.noises import sounds
 from kws.data.background import inspect_background
 from kws.data.noise_bank import PARTS
-from kws.data.running_sound import Composer, Sources
+from kws.data.running_sound import Composer, Sources, has_voice
 from kws.data.split import TRAINING
 from kws.data.store import PreparedStore, load_matching_store
 from kws.errors import AudioError, ConfigError, DataError, ModelError
 from kws.files.atomic import atomic_file
+from kws.files.locks import exclusive
 from kws.inference.detector import DetectorSettings
 from kws.model.folder import CONFIG_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import UNKNOWN
@@ -48,16 +49,24 @@ def train_for_streams(config: Config) -> Path:
     Raises:
         ConfigError: if the model is that of `training.trains: classifier`, or `streams.start_from` knows no running
             sound.
-        DataError: if the prepared store or a recording cannot be used.
+        DataError: if the prepared store or a recording cannot be used; "in_use" if another training writes the model.
         ModelError: if there is no clip model to start from, or it cannot hear running sound.
     """
     if config.training.trains == "classifier":
         raise ConfigError("training.trains", ["found classifier, which hears running sound as it is: nothing is left "
                                               "to train; next, kws export"])
-    settings = config.streams
     torch.manual_seed(config.seed)
     if config.training.num_threads:  # else PyTorch's own choice, which OMP_NUM_THREADS may name
         torch.set_num_threads(config.training.num_threads)
+    with exclusive(config.training.model, "a training"):
+        *larger_one, trained = _trained(config)
+        write_stream_weights(config.training.model, trained, detector_rule(config), *larger_one)
+    return config.training.model
+
+
+def _trained(config: Config) -> list[KwsForAudioClassification]:
+    """Train the model for running sound; before it comes what takes a second look, if anything does."""
+    settings = config.streams
     store = load_matching_store(config.data.prepared, config.data.sample_rate, config.data.num_samples,
                                 config.data.keywords)
     model = load_torch_model(config.training.model)
@@ -71,11 +80,10 @@ def train_for_streams(config: Config) -> Path:
             logger.warning("no recordings without a keyword, neither in streams.negatives nor in %s: rows of other "
                            "words stand in for talk, and the model will take talk for keywords more often",
                            config.data.root / NEGATIVES_FOLDER)
-        composer = Composer(sources(store, speech), store.sample_rate, settings.seconds)
-        *larger_one, trained = train_on_sound(models, composer, settings.seconds, recipe)
+        composer = Composer(sources(store, speech, config.data.left_out), store.sample_rate, settings.seconds)
+        trained = train_on_sound(models, composer, settings.seconds, recipe)
         del speech, composer  # and their maps, before the files
-    write_stream_weights(config.training.model, trained, detector_rule(config), *larger_one)
-    return config.training.model
+    return trained
 
 
 def detector_rule(config: Config) -> dict[str, Any]:
@@ -162,19 +170,26 @@ def _samples(path: str, root: Path, sample_rate: int, scratch: Path) -> np.ndarr
     return inspection.samples
 
 
-def sources(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
-    """Take the training split's words and noise from a store."""
-    table = store.manifest[store.manifest["split"] == TRAINING]
-    others = table[table["label"] == UNKNOWN]
-    return replace(
-        surroundings(store, speech),
-        keywords=[store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords],
-        others=[store.waveforms[rows.index.to_numpy()] for _, rows in others.groupby("word")])
+def sources(store: PreparedStore, speech: Sequence[np.ndarray], left_out: Sequence[str] = ()) -> Sources:
+    """Take the training split's words, but for those left out, and noise from a store.
+
+    Raises:
+        DataError: "no_voice" if a keyword has no clip with a voice; "no_such_word", see `PreparedStore.split`.
+    """
+    table = store.split(TRAINING, left_out)
+    keywords = {word: store.waveforms[table.index[table["label"] == word].to_numpy()] for word in store.labels.keywords}
+    others = [store.waveforms[rows.index.to_numpy()] for _, rows in table[table["label"] == UNKNOWN].groupby("word")]
+    for word, clips in keywords.items():
+        if not has_voice(clips, store.sample_rate):
+            raise DataError(f"{word}: none of {len(clips):,} clips for training holds a voice; expected one with 0.1 s "
+                            "of sound above -60 dBFS. Record it again, or remove it from data.keywords", "no_voice")
+    return replace(surroundings(store, speech, left_out), keywords=list(keywords.values()),
+                   others=[clips for clips in others if has_voice(clips, store.sample_rate)])
 
 
-def surroundings(store: PreparedStore, speech: Sequence[np.ndarray]) -> Sources:
+def surroundings(store: PreparedStore, speech: Sequence[np.ndarray], left_out: Sequence[str] = ()) -> Sources:
     """Take what words are said into: talk, the training split's noise, made-up noise and rooms; no words."""
-    table = store.manifest[store.manifest["split"] == TRAINING]
+    table = store.split(TRAINING, left_out)
     begin, end = PARTS[TRAINING]
     noise = [sound[int(begin * len(sound)):int(end * len(sound))] for sound in store.noise.values()]
     made = [(sound * 32767).astype(np.int16) for sound in

@@ -60,7 +60,7 @@ def teach(config: Config, tracker: Optional[Tracker] = None,
     if settings.num_threads:  # else PyTorch's own choice, which OMP_NUM_THREADS may name
         torch.set_num_threads(settings.num_threads)
     with exclusive(settings.model, "a training"):
-        model, table = start_from(body, store.labels.names, config).eval(), store.manifest
+        model, table = start_from(body, store.labels.names, config).eval(), store.split(TRAINING, config.data.left_out)
         others = load_others(body).without(store.labels.keywords)
         if not model.config.architecture.get("embedding"):
             raise ModelError(f"{body}: its network has no embedding; expected a body, the package's own or one of "
@@ -68,7 +68,6 @@ def teach(config: Config, tracker: Optional[Tracker] = None,
         if tracker is not None:
             tracker.start(False, {"prepared_digest": store.digest,
                                   "num_parameters": str(sum(part.numel() for part in model.network.head.parameters()))})
-        table = table[table["split"] == TRAINING]
         rows = table.index.to_numpy()
         noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
         augmenter = Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump())

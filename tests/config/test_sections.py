@@ -65,6 +65,7 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("training.learning_rat=1", "did you mean 'learning_rate'?"),
     ("training.epochs=many", "training.epochs: found 'many'"),
     ("training.epochs=0", "training.epochs: found 0"),
+    ("seed=4294967296", "seed: found 4294967296; input should be less than 4294967296"),
     ("training.epochs=2.5", "training.epochs: found 2.5"),
     ("training.batch_size=true", "training.batch_size: found True"),
     ("training.learning_rate=true", "quote it"),
@@ -85,6 +86,7 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("features.window_ms=100", "features.window_ms: 1600 samples"),
     ("features.fmax_hz=9000", "features.fmax_hz: 9000"),
     ("features.fmin_hz=8000", "features.fmin_hz: 8000 is not below"),
+    ("data.clip_seconds=3", "streams.seconds: 4; expected at least 1.5 times data.clip_seconds = 3"),
     ("features=3", "features: found 3"),
     ("nonsense.key=1", "nonsense: unknown key"),
 ])
@@ -202,6 +204,16 @@ def test_keywords_are_kept_in_one_form(tmp_path):
         path.write_text(f"data: {{{document}}}", encoding="utf-8")
         with pytest.raises(ConfigError, match="zw\u00f6lf"):
             load_config(path)
+
+
+def test_long_clips_are_fine_where_nothing_is_trained_for_running_sound():
+    assert load_config(DEFAULT, ["data.clip_seconds=3", "streams.steps=0"]).data.num_samples == 48000
+
+
+def test_trainings_whose_names_have_a_dot_have_logs_of_their_own():
+    training = load_config(DEFAULT, ["training.checkpoints=runs/lr0.01"]).training
+    assert training.log_file() == Path("runs/lr0.01.log")
+    assert training.log_file("streams.log") == Path("runs/lr0.01.streams.log")
 
 
 def test_a_second_look_that_nothing_would_train_is_refused():

@@ -146,6 +146,17 @@ def test_lists_that_tear_a_speaker_apart_are_an_error(corpus, tmp_path, speakers
             if problem.severity == "error"} == {"shared_speaker"}
 
 
+def test_lists_may_part_clips_whose_speaker_is_not_known(corpus, tmp_path):
+    root = corpus()
+    for path in [*root.glob("[!_]*/*.wav")]:
+        path.rename(path.with_name(path.name.replace("_nohash", "")))
+    first, second = sorted(path.name for path in (root / "yes").iterdir())[:2]
+    (root / "validation_list.txt").write_text(f"yes/{first}\nno/{second}\n")
+    prepare(root, tmp_path / "store", **SETTINGS)
+    validation = load_store(tmp_path / "store").split("validation")
+    assert set(validation["path"]) == {f"yes/{first}", f"no/{second}"}
+
+
 def test_a_keyword_without_validation_clips_is_an_error(corpus, tmp_path):
     error = rejected(corpus(), tmp_path / "store", validation_percent=0.0)
     assert "no: no clips for validation" in str(error)
@@ -199,6 +210,21 @@ def test_an_interrupt_leaves_nothing_behind(corpus, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert "KeyboardInterrupt" in errors and process.returncode != 0
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_an_interrupt_between_the_clips_and_their_manifest_loses_no_clip(corpus, tmp_path, monkeypatch, caplog):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    root = corpus()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("kws.data.prepare.write_index", interrupted)
+        prepare(root, tmp_path / "store", **SETTINGS)
+    caplog.set_level(logging.INFO)
+    prepare(root, tmp_path / "store", **SETTINGS)
+    assert "goes on after 72 of 72 clips" in caplog.text
+    prepare(root, tmp_path / "whole", **SETTINGS)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
 
 
 def test_warnings_do_not_stop_it(corpus, tmp_path, wav_bytes, noise):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kws.data.running_sound import Composer, Sources
+from kws.data.running_sound import Composer, Sources, has_voice
 
 RATE = 16_000
 
@@ -73,6 +73,21 @@ def test_rows_of_other_words_stand_in_for_talk(sources: Sources):
     sounds = [composer.compose(np.random.default_rng(seed))[0] for seed in range(10)]
     assert all(np.isfinite(sound).all() for sound in sounds)
     assert sum(np.abs(sound).max() > 0.001 for sound in sounds) == 10
+
+
+def test_keywords_alone_are_said_into_noise(sources: Sources):
+    composer, rng = Composer(replace(sources, others=[], speech=[]), RATE, 4.0), np.random.default_rng(6)
+    composed = [composer.compose(rng) for _ in range(20)]
+    assert all(np.abs(sound).max() > 0 for sound, _ in composed)
+    assert {word.keyword for _, spoken in composed for word in spoken} == {0, 1}
+
+
+@pytest.mark.parametrize("clip, expected", [
+    (tone(500, 0.4), True), (tone(500, 0.08), False), (tone(500, 0.4) // 100, True), (tone(500, 0.4) // 200, False)])
+def test_a_voice_is_long_and_loud_enough(clip: np.ndarray, expected: bool):
+    silence = np.zeros(RATE, np.int16)
+    clips = np.stack([silence, np.pad(clip, (100, RATE - 100 - len(clip)))])
+    assert has_voice(clips, RATE) == expected
 
 
 def test_recordings_shorter_than_a_composition_will_do(sources: Sources):

@@ -126,6 +126,18 @@ def test_a_store_is_prepared_once_at_a_time_and_strangers_stay(tmp_path):
         pass
 
 
+def test_clips_that_are_lost_are_done_again(listing, tmp_path, inspected):
+    with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / "store") as folder:
+        expected, content = write(folder, listing, tmp_path)
+        (folder / "clips.s16").unlink()  # moved into a store that was never completed
+        raise KeyboardInterrupt
+    inspected.clear()
+    with unfinished(tmp_path / "store") as folder:
+        found, again = write(folder, listing, tmp_path)
+    assert inspected == listing["path"].tolist() and again == content
+    pd.testing.assert_frame_equal(found, expected)
+
+
 def test_a_killed_preparation_goes_on_and_writes_the_same_store(corpus, tmp_path):
     """Real processes, killed as the kernel does when memory runs out."""
     root = corpus(takes=8)

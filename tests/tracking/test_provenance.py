@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -34,6 +35,13 @@ def test_the_hash_follows_the_content(folder):
     (folder / "corpus/a.txt").write_bytes(b"\n")
     assert dvc_hash(folder / "corpus") != before
     assert dvc_hash(folder / "absent") is None
+
+
+def test_links_to_nothing_and_pipes_are_left_out(folder):
+    before = dvc_hash(folder / "corpus")
+    (folder / "corpus/yes/gone.wav").symlink_to("nowhere")
+    os.mkfifo(folder / "corpus/pipe")
+    assert dvc_hash(folder / "corpus") == before
 
 
 def test_the_commit_and_whether_the_tree_is_dirty(folder):

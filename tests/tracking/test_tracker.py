@@ -158,6 +158,28 @@ def test_only_a_better_model_becomes_champion(work):
             assert int(client.get_model_version_by_alias("kws", CHAMPION).version) == expected
 
 
+def test_data_that_dvc_refuses_is_no_reason_not_to_train(work, caplog):
+    (work / "data/.dvcignore").touch()
+    config = train()
+    _, (run,) = runs()
+    assert run.info.status == "FINISHED" and "dvc_data_hash" not in run.data.tags
+    assert "data: cannot be hashed" in caplog.text and config.training.model.is_dir()
+
+
+def test_a_model_that_was_not_validated_is_logged_and_not_registered(work, caplog):
+    config = train()
+    path = config.training.model / "metrics.json"
+    summary = json.loads(path.read_text())
+    del summary["validation"]
+    path.write_text(json.dumps(summary))
+    export_model(config)
+    client, (run,) = runs()
+    assert "kws/model.onnx" in {item.path for item in client.list_artifacts(run.info.run_id, "kws")}
+    logged = mlflow.search_logged_models(experiment_ids=[run.info.experiment_id], output_format="list")
+    assert [model.name for model in logged] == ["kws"] and not client.search_registered_models()
+    assert "not registered: it was not validated" in caplog.text
+
+
 def test_the_champion_can_be_had_with_what_image_and_archive_need(work):
     config = train()
     export_model(config)

@@ -12,6 +12,9 @@ from kws.__main__ import main
 from kws.audio.folders import NEGATIVES_FOLDER
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.config.architecture import load_architecture
+from kws.data.split import TRAINING
+from kws.data.store import load_store
+from kws.files.locks import exclusive
 from kws.inference.listening import StreamModel, listen
 from kws.model.folder import ONNX_FILE, SECOND_FILE, SHIPPED, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import LabelSet
@@ -20,7 +23,7 @@ from kws.model.modeling import build_model
 from kws.model.second_look import load_second_look
 from kws.model.streaming import StreamingClassifier
 from kws.training.body import start_on_sound
-from kws.training.stream_job import recordings
+from kws.training.stream_job import recordings, sources
 
 CONFIG = Path("configs/kws.yaml").resolve()
 pytestmark = pytest.mark.usefixtures("ambience_made_once")
@@ -145,6 +148,45 @@ def test_no_steps_leave_the_clip_model_alone(settings, exported, capsys):
     assert main(["train-streams", "configs/kws.yaml", *settings, "--set", "streams.steps=0"]) == EXIT_OK
     assert "streams.steps is 0" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+
+
+def prepared_again(settings, tmp_path):
+    shutil.rmtree(tmp_path / "prepared")
+    assert main(["prepare", "configs/kws.yaml", *settings, "--reports", str(tmp_path / "reports")]) == EXIT_OK
+
+
+def test_keywords_alone_suffice(settings, exported, tmp_path):
+    shutil.rmtree(tmp_path / "data/bed")
+    shutil.rmtree(tmp_path / "data" / NEGATIVES_FOLDER)
+    prepared_again(settings, tmp_path)
+    assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_OK
+    assert (exported / STREAM_WEIGHTS_FILE).is_file()
+
+
+def test_a_keyword_that_cannot_be_heard_is_named(settings, exported, tmp_path, noise, capsys):
+    for number, path in enumerate((tmp_path / "data/no").iterdir()):
+        soundfile.write(path, noise(number, amplitude=0.0002), 16000)
+    prepared_again(settings, tmp_path)
+    assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_BAD_INPUT
+    assert "no: none of 16 clips for training holds a voice" in capsys.readouterr().err
+    assert not (exported / STREAM_WEIGHTS_FILE).exists()
+
+
+def test_words_left_out_are_not_said(settings, tmp_path):
+    store = load_store(tmp_path / "prepared")
+    clips = len(store.manifest[(store.manifest["word"] == "bed") & (store.manifest["split"] == TRAINING)])
+    assert [len(others) for others in sources(store, []).others] == [clips] and not sources(store, [], ["bed"]).others
+
+
+def test_a_word_to_leave_out_that_nobody_said_is_named(settings, capsys):
+    assert main(["train-streams", "configs/kws.yaml", *settings, "--set", "data.left_out=[dog]"]) == EXIT_BAD_INPUT
+    assert "left_out: no recordings of dog" in capsys.readouterr().err
+
+
+def test_a_model_is_written_by_one_training_at_a_time(settings, exported, capsys):
+    with exclusive(exported, "a training"):
+        assert main(["train-streams", "configs/kws.yaml", *settings]) == EXIT_BAD_INPUT
+    assert f"{exported}: in use by a training" in capsys.readouterr().err
 
 
 def test_long_recordings_are_mapped_and_equal_what_short_ones_are_read_as(tmp_path, noise):

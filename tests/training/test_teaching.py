@@ -18,6 +18,7 @@ from kws.config.architecture import configured_architecture
 from kws.config.sections import load_config
 from kws.corpus.cast import whole_cast
 from kws.corpus.synthesis import SYNTHETIC, add_voices
+from kws.data.store import load_store
 from kws.errors import DataError
 from kws.inference.listening import StreamModel, listen
 from kws.inference.spotter import KeywordSpotter
@@ -288,6 +289,15 @@ def test_talk_of_the_users_own_is_learned_from(recordings, here, monkeypatch, no
     assert main(["prepare", str(BODY / "own.yaml"), *of_yes_and_no(recordings)]) == EXIT_OK
     assert main(["train", str(BODY / "own.yaml"), *of_yes_and_no(recordings)]) == EXIT_OK
     assert [len(lesson.talk) > 10 for lesson in learned] == [True]
+
+
+def test_words_left_out_are_not_learned(recordings, here):
+    settings = [*of_yes_and_no(recordings), "--set", "data.left_out=[bed]", "--set", "tracking.enabled=false"]
+    assert main(["prepare", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    assert main(["train", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    words = load_store(here / "prepared/own").split("training")["word"].value_counts()
+    summary = json.loads((here / "models/kws/metrics.json").read_text())
+    assert words["bed"] > 0 and summary["recordings"] == words["yes"] + words["no"]
 
 
 def test_there_is_nothing_to_resume(here, capsys):

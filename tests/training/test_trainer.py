@@ -192,11 +192,13 @@ def test_an_interrupted_and_resumed_training_ends_with_the_same_weights(configur
     assert (whole.model / "history.csv").read_text() == (resumed.model / "history.csv").read_text()
 
 
-def test_resuming_skips_a_checkpoint_that_was_cut_off(configure, tmp_path):
+@pytest.mark.parametrize("cut_off", [lambda state: state.unlink(), lambda state: os.truncate(state, 0),
+                                     lambda state: os.truncate(state, 40)], ids=["none", "empty", "part"])
+def test_resuming_skips_a_checkpoint_that_was_cut_off(configure, tmp_path, cut_off):
     config = configure("training.epochs=2")
     training.train(config)
     first, last = sorted((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    (last / "trainer_state.json").unlink()
+    cut_off(last / "trainer_state.json")
     found = checkpoints.to_resume(tmp_path / "run", checkpoints.describe(config, tone_store(), 1))
     assert (found.path, found.epoch, found.is_last) == (first, 1, False)
 
