@@ -22,7 +22,7 @@ from kws.tracking.provenance import dvc_hash
 
 DATA, VERSION = Path("data"), Path("data.dvc")
 DEFAULT_FILES = 10_091  # of the default corpus, on every processor
-UNFINISHED = Path(".dvc/tmp/restore_data.unfinished")  # there while data/ may hold a part of the recordings
+UNFINISHED = Path(".dvc", "tmp", "restore_data.unfinished")  # there while data/ may hold a part of the recordings
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -38,18 +38,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     start_logging(args.verbose)
     allow_no_git()
-    holds_some = DATA.is_dir() and any(DATA.iterdir())
-    if holds_some and not UNFINISHED.exists():
+    held_some = holds_files()
+    if held_some and not UNFINISHED.exists():
         return EXIT_OK
+    _, unfetched = dvc("fetch", VERSION)
     UNFINISHED.parent.mkdir(exist_ok=True)
     UNFINISHED.touch()
-    _, unfetched = dvc("fetch", VERSION)
     is_whole, problem = dvc("checkout", VERSION)
-    if not is_whole and (holds_some or version().get("nfiles") != DEFAULT_FILES):
+    if is_whole or not holds_files():
+        UNFINISHED.unlink()
+    if not is_whole and (held_some or version().get("nfiles") != DEFAULT_FILES):
         reason = unfetched or problem or "dvc checkout failed"
         raise DataError(f"{VERSION}: {reason}; expected its recordings in DVC's cache or remote, as only the default "
                         "corpus is synthesized. `dvc remote list` names the remote", "no_data")
-    UNFINISHED.unlink()
     if is_whole:
         print(f"{DATA}: pulled, {version()['md5']}")
     else:
@@ -57,10 +58,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return EXIT_OK
 
 
+def holds_files() -> bool:
+    """Whether there is anything in data/."""
+    return DATA.is_dir() and any(DATA.iterdir())
+
+
 def make_default_corpus() -> None:
     """Synthesize the recordings; let data.dvc name them, and say whether they are the ones that it named."""
     expected = version()["md5"]
     synthesize(DATA, overwrite=True)  # of what an incomplete cache may have left there
+    UNFINISHED.unlink(missing_ok=True)
     dvc("add", DATA)
     made = dvc_hash(DATA)
     print(f"{DATA}: synthesized, {made}" if made == expected else

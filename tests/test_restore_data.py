@@ -58,3 +58,14 @@ def test_recordings_that_cannot_be_had_are_not_replaced_by_others_and_half_of_th
     assert restored.returncode == 0 and "data: pulled" in restored.stdout, restored.stderr
     assert {path.read_text() for path in copy.glob("data/yes/*")} == set("01234")
     assert run(copy, *restore).stdout == ""
+
+
+def test_recordings_that_somebody_put_there_after_a_failure_stay(copy):
+    (copy / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  nfiles: 5\n  path: data\n"
+                                   "  hash: md5\n")
+    restore = [str(ROOT / "scripts/restore_data.py")]
+    assert run(copy, *restore).returncode == 2
+    (copy / "data/yes").mkdir(parents=True)
+    (copy / "data/yes/mine.wav").write_text("mine")
+    again = run(copy, *restore)
+    assert (again.returncode, again.stderr) == (0, "") and (copy / "data/yes/mine.wav").read_text() == "mine"

@@ -261,18 +261,16 @@ def _peak(samples: np.ndarray, name: str) -> float:
     low, high = samples.min(), samples.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise AudioError(f"{name}: {np.count_nonzero(~np.isfinite(samples))} NaN or infinite samples", "bad_samples")
-    peak = max(-float(low), float(high))
-    check_scale(peak, name)
-    return peak
+    check_scale(np.array((low, high)), name)
+    return max(-float(low), float(high))
 
 
-def finite_peak(samples: np.ndarray) -> float:
-    """Return the largest magnitude in samples of any shape, apart from what is NaN or infinite."""
-    return float(np.nan_to_num(np.abs(samples), nan=0.0, posinf=0.0).max(initial=0.0))
+def check_scale(samples: np.ndarray, name: str) -> None:
+    """Raise AudioError "bad_samples" for samples, of any shape, that floats in -1..1 do not reach, however clipped.
 
-
-def check_scale(peak: float, name: str) -> None:
-    """Raise AudioError "bad_samples" for a peak that floats in -1..1 do not have, however clipped."""
+    What is NaN or infinite counts as silence.
+    """
+    peak = float(np.nan_to_num(np.abs(samples), nan=0.0, posinf=0.0).max(initial=0.0))
     if peak > _LOUDEST:
         raise AudioError(f"{name}: samples up to {peak:,.0f}; expected floats in -1..1. Are they integers? Divide them "
                          "by their full scale, 32768 for 16 bit", "bad_samples")

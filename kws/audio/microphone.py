@@ -6,16 +6,17 @@ time only, and opens the device again.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Iterator, Mapping, NamedTuple, Optional, Union
 
 import numpy as np
 
 from kws.audio.conversion import Converter
+from kws.audio.devices import (choose_device, find_again, import_portaudio, lasting_name, quiet_libraries,
+                               recording_devices)
 from kws.audio.rate_watch import RateWatch
 from kws.errors import DataError
 
@@ -47,44 +48,6 @@ class _Block(NamedTuple):
     samples: np.ndarray
     arrived: float
     lost: bool
-
-
-def list_microphones() -> list[str]:
-    """Describe the devices that record, a line each: index (* the default), name, channels, rate."""
-    portaudio = import_portaudio()
-    standard, found = portaudio.default.device[0], _recording(portaudio.query_devices())
-    return [f"{index:3d}{'*' if index == standard else ' '} {device['name']} ({device['max_input_channels']} channels, "
-            f"{device['default_samplerate']:,.0f} Hz)" for index, device in found.items()]
-
-
-def choose_device(devices: Sequence[Mapping[str, Any]], wanted: str) -> int:
-    """Find a device that records by its index, its name, or a part of its name in any case.
-
-    Raises:
-        DataError: "no_microphone" if none or several have such a name.
-    """
-    found = _recording(devices)
-    if wanted.isdecimal():
-        matching = [int(wanted)] if int(wanted) in found else []
-    else:
-        matching = ([index for index, device in found.items() if device["name"] == wanted][:1]
-                    or [index for index, device in found.items() if wanted.lower() in device["name"].lower()])
-    if len(matching) == 1:
-        return matching[0]
-    named = ", ".join(f"{index} {found[index]['name']}" for index in matching or found) or "none"
-    raise DataError(f"--device {wanted}: {'several microphones have this in their name' if matching else 'no such one'}"
-                    f"; {'choose one of' if matching else 'there are'}: {named}", "no_microphone")
-
-
-def find_again(devices: Sequence[Mapping[str, Any]], name: str) -> Optional[int]:
-    """Find the device that has been heard, else the first of its kind; None if there is none now."""
-    names = {index: str(device["name"]) for index, device in _recording(devices).items()}
-    same = [index for index, found in names.items() if _lasting(found) == _lasting(name)]
-    return next((index for index in same if names[index] == name), same[0] if same else None)
-
-
-def _recording(devices: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-    return {index: device for index, device in enumerate(devices) if device["max_input_channels"] > 0}
 
 
 class Microphone:
@@ -169,12 +132,12 @@ class Microphone:
             index = None
             if self._wanted is not None:
                 devices = portaudio.query_devices()
-                index = find_again(devices, self.name)
-                index = choose_device(devices, self._wanted) if index is None else index
+                again = find_again(devices, self.name)
+                index = choose_device(devices, self._wanted) if again is None else again
             device = portaudio.query_devices(index, "input")
             self.name = str(device["name"])
             if self._wanted is not None and self._wanted.isdecimal():
-                self._wanted = _lasting(self.name)
+                self._wanted = lasting_name(self.name)
             rate, channels = self._agree(index, device)
             # A queue of its own for every stream: one that was given up may still deliver.
             self._rate, self._blocks = rate, queue.Queue[Optional[_Block]](_WAITING_BLOCKS)
@@ -187,7 +150,7 @@ class Microphone:
         except (portaudio.PortAudioError, ValueError) as error:
             self._close()
             there = ", ".join(f"{number} {found['name']}" for number, found in
-                              _recording(portaudio.query_devices()).items()) or "none"
+                              recording_devices(portaudio.query_devices()).items()) or "none"
             raise DataError(f"microphone {self._wanted or '(default)'}: cannot be opened: {error.args[0]}; there are: "
                             f"{there}", "no_microphone") from None
 
@@ -222,11 +185,6 @@ class Microphone:
         stream, self._stream = getattr(self, "_stream", None), None
         if stream is not None:
             stream.close(ignore_errors=True)
-
-
-def _lasting(name: str) -> str:
-    """What of a device's name stays when devices come and go: not the number that ALSA appends."""
-    return name.partition(" (hw:")[0]
 
 
 class _Position:
@@ -264,19 +222,6 @@ class _Losses:
             logger.warning("%s: sound was lost, %d times so far; the computer is too busy", self._name, self._count)
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep what PortAudio and ALSA write to standard error, a dozen lines for each device that does not open, away."""
-    nowhere, kept = os.open(os.devnull, os.O_WRONLY), os.dup(2)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 def _filler(blocks: "queue.Queue[Optional[_Block]]") -> Any:
     """Make the function that PortAudio calls with each block; it must not wait."""
     lost = False
@@ -298,16 +243,3 @@ def _put_end(blocks: "queue.Queue[Optional[_Block]]") -> None:
         blocks.put_nowait(None)
     except queue.Full:  # whoever reads notices when nothing comes
         pass
-
-
-def import_portaudio() -> Any:
-    """Import sounddevice, which is needed for microphones only."""
-    try:
-        import sounddevice
-    except ModuleNotFoundError:
-        raise DataError("a microphone needs the package sounddevice, which is not installed: pip install 'kws[mic]'",
-                        "no_portaudio") from None
-    except OSError:
-        raise DataError("a microphone needs PortAudio, which is not installed; Debian and Ubuntu: "
-                        "apt-get install libportaudio2", "no_portaudio") from None
-    return sounddevice

@@ -16,7 +16,7 @@ import soundfile
 
 from kws.audio.blocks import recording_blocks
 from kws.audio.conversion import Converter
-from kws.audio.decode import DEFAULT_LIMITS, check_scale, finite_peak
+from kws.audio.decode import DEFAULT_LIMITS, check_scale
 from kws.audio.formats import EXPECTED, complete
 from kws.audio.mp3 import is_mp3
 from kws.audio.rate_watch import STANDARD_RATES, RateWatch
@@ -163,7 +163,7 @@ def _convert(pieces: Iterator[bytes], form: RawFormat, sample_rate: int, name: s
         if whole:
             samples = form.decode(pending[:whole])
             if form.subtype in _FLOATS:
-                check_scale(finite_peak(samples), name)
+                check_scale(samples, name)
             yield converter.convert(samples)
             pending, heard = pending[whole:], True
     if not heard:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Optional
 
 from kws.audio.folders import STREAMS_FOLDER
-from kws.commands.cli import EXIT_OK, add_config, add_stream_model, chosen_model, within
+from kws.commands.cli import EXIT_OK, add_config, add_stream_model, chosen_model, logger, within
 from kws.errors import DataError
 from kws.model.folder import SHIPPED, STREAM_FILE
 
@@ -72,7 +72,11 @@ def run(args: argparse.Namespace) -> int:
     streams = StreamSet.listen(folder, model)
     settings = model.settings
     if args.per_hour is not None:
-        settings = with_confidence(settings, confidence_for(args.per_hour, streams.keyword_free_speech, settings))
+        speech = streams.keyword_free_speech
+        settings = with_confidence(settings, confidence_for(args.per_hour, speech, settings))
+        if 0 < args.per_hour * speech.hours < 1:
+            logger.warning("%s: %.2g hours of speech without keywords are too short to tell %g false accepts an hour; "
+                           "the threshold is a guess", folder, speech.hours, args.per_hour)
     evaluation = evaluate_streams(streams, settings)
     write_report(evaluation, args.output, f"{args.model} on {folder}", args.timeline)
     if args.write:

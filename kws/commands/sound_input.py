@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
-from kws.audio.microphone import list_microphones
+from kws.audio.devices import list_microphones
 from kws.audio.pipe import CHANNELS, RATES, RawFormat, signed_16_bit
 from kws.commands.cli import within
 from kws.errors import DataError

@@ -32,6 +32,12 @@ def _check_speaker_pattern(pattern: str) -> str:
     return pattern
 
 
+def _check_named(folder: Path) -> Path:
+    if not folder.name:
+        raise ValueError("expected the path of a folder with a name of its own, for example runs/kws")
+    return folder
+
+
 _CLIPS_HEARD = 1.5  # of running sound at least: a clip that is slowed down, and what is before it
 
 Word = Annotated[StrictStr, BeforeValidator(_refuse_unquoted), AfterValidator(check_word)]
@@ -126,7 +132,7 @@ class TrainingConfig(Section):
     """The optimisation."""
 
     model: Path = Path("models/kws")
-    checkpoints: Path = Path("runs/kws")
+    checkpoints: Annotated[Path, AfterValidator(_check_named)] = Path("runs/kws")
     start_from: Optional[Path] = None
     trains: Literal["network", "classifier"] = "network"
     variations: Count = 12

@@ -22,6 +22,16 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN_TAG]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a key that is there twice: the last one would count in silence."""
+        node = super().compose_mapping_node(anchor)
+        names: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in names:
+                raise yaml.YAMLError(f"{key.value} is there twice, the second time in line {key.start_mark.line + 1}")
+            names.add(key.value)
+        return node
+
 
 _Loader.add_implicit_resolver(_BOOLEAN_TAG, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
@@ -34,7 +44,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), ["no such file; expected a YAML file, for example configs/kws.yaml"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         raise ConfigError(str(path), [" ".join(str(error).split())]) from None
     if not isinstance(document, dict):
         raise ConfigError(str(path), [f"found {type(document).__name__}; expected sections of keys and values"])
@@ -48,7 +58,7 @@ def override_key(document: dict[str, Any], override: str) -> None:
         raise ConfigError("--set", [f"{override!r}: expected section.key=value"])
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError("--set", [f"{override!r}: the value is not YAML"]) from None
     *parents, leaf = key.split(".")
     section = document

@@ -11,7 +11,7 @@ from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
-from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, check_scale, decode, finite_peak, hear, samples_of
+from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, check_scale, decode, hear, samples_of
 from kws.errors import AudioError, ModelError
 from kws.files.places import is_remote
 from kws.inference.decision import Detection, Prediction, check_logits, decide, probabilities
@@ -234,7 +234,7 @@ def _chunk(samples: object) -> np.ndarray:
     """Return a piece of running sound as an array; raises AudioError if its scale is wrong."""
     chunk = np.asarray(samples)
     if chunk.dtype.kind == "f":
-        check_scale(finite_peak(chunk), "chunk")
+        check_scale(chunk, "chunk")
     return chunk
 
 

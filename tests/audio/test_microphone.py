@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from kws.audio import microphone
-from kws.audio.microphone import choose_device, find_again
+from kws.audio import devices, microphone
+from kws.audio.devices import choose_device, find_again
 from kws.errors import DataError
 
 DEVICES = [{"name": name, "max_input_channels": channels} for name, channels in (
@@ -37,7 +37,7 @@ def test_a_device_that_was_pulled_out_is_found_again(name, index):
 def test_without_the_package_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(DataError, match=r"pip install 'kws\[mic\]'"):
-        microphone.list_microphones()
+        devices.list_microphones()
 
 
 def test_lost_sound_shows_against_the_clock():

@@ -93,9 +93,10 @@ def test_the_model_of_the_package_is_not_written_to(streams: Path, monkeypatch, 
     assert before == [(SHIPPED / name).read_bytes() for name in (CONFIG_FILE, STREAM_FILE)]
 
 
-def test_without_write_the_model_stays_as_it_is(streams: Path, model: Path):
+def test_without_write_the_model_stays_as_it_is(streams: Path, model: Path, capsys: pytest.CaptureFixture[str]):
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     assert evaluate(streams, "--model", model, "--per-hour", 2) == EXIT_OK
+    assert "too short to tell 2 false accepts an hour; the threshold is a guess" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from kws.config.architecture import load_architecture
 from kws.config.sections import Config, load_config
+from kws.config.yaml_files import read_yaml
 from kws.errors import ConfigError
 from kws.model.folder import SHIPPED
 from kws.model.labels import LabelSet
@@ -88,6 +89,8 @@ def test_overrides_are_yaml_and_strings_like_1e_3_are_numbers():
     ("features.fmin_hz=8000", "features.fmin_hz: 8000 is not below"),
     ("data.clip_seconds=3", "streams.seconds: 4; expected at least 1.5 times data.clip_seconds = 3"),
     ("features=3", "features: found 3"),
+    ("training.checkpoints=.", "training.checkpoints: found '.'; expected the path of a folder with a name"),
+    ("tracking.experiment=2024-13-45", "the value is not YAML"),
     ("nonsense.key=1", "nonsense: unknown key"),
 ])
 def test_a_problem_names_its_key_and_what_was_found(override, expected):
@@ -204,6 +207,18 @@ def test_keywords_are_kept_in_one_form(tmp_path):
         path.write_text(f"data: {{{document}}}", encoding="utf-8")
         with pytest.raises(ConfigError, match="zw\u00f6lf"):
             load_config(path)
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {keywords: [go]}\nseed: 1\ndata: {keywords: [left]}\n")
+    with pytest.raises(ConfigError, match="a.yaml: data is there twice, the second time in line 3"):
+        load_config(path)
+    path.write_text("[a]: 1\n[a]: 2\n")
+    with pytest.raises(ConfigError, match="unhashable key"):
+        read_yaml(path)
+    path.write_text("a: &a {keywords: [go]}\ndata: {<<: *a, keywords: [left]}\n")
+    assert read_yaml(path)["data"] == {"keywords": ["left"]}
 
 
 def test_long_clips_are_fine_where_nothing_is_trained_for_running_sound():

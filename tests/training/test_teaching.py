@@ -1,5 +1,4 @@
 """Own words from few recordings: the classifier, what is left out, and the whole command on the body that ships."""
-import argparse
 import json
 import shutil
 import sqlite3
@@ -12,7 +11,7 @@ import soundfile
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from kws.__main__ import find_commands, main
+from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.config.architecture import configured_architecture
 from kws.config.sections import load_config
@@ -185,15 +184,6 @@ def test_recordings_that_do_not_name_their_speaker_prove_nothing_about_new_peopl
     assert "by people it had not heard" in capsys.readouterr().out
     left_out = [json.loads((here / name / "metrics.json").read_text())["left_out"] for name in ("unnamed", "named")]
     assert [figures["by"] for figures in left_out] == ["take", "speaker"]
-
-
-def test_settings_are_overridden_as_in_other_commands():
-    options = []
-    for command in ("teach", "train"):
-        parser = argparse.ArgumentParser()
-        find_commands()[command].add_arguments(parser)
-        options.append(parser.format_help().rpartition("--set ")[2].partition("\n  -")[0].split())
-    assert options[0] == options[1]
 
 
 def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here, capsys):

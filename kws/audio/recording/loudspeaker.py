@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
-from kws.audio.microphone import import_portaudio, quiet_libraries
+from kws.audio.devices import import_portaudio, quiet_libraries
 from kws.errors import DataError
 
 
