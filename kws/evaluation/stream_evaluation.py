@@ -202,7 +202,7 @@ def _check_recording(path: Path, stream: Stream, model: StreamModel) -> None:
 def _logits(path: Path, model: StreamModel, bar: tqdm) -> np.ndarray:
     """Hear a recording block by block: -> [R, C]."""
     blocks = round(_BLOCK_SECONDS * model.sample_rate / (BLOCK_ROWS * model.step_samples))
-    state, skipped = np.zeros((1, model.state_size), dtype=np.float32), model.delay_rows
+    state, skipped = model.initial_state, model.delay_rows
     found = []
     for block in _blocks(path, model, blocks * BLOCK_ROWS * model.step_samples):
         (logits,), state = model.step(block[None], state)
@@ -223,6 +223,6 @@ def _blocks(path: Path, model: StreamModel, size: int) -> Iterator[np.ndarray]:
             pending = pending[whole:]
     except AudioError as error:
         raise DataError(str(error), "bad_streams") from None
-    tail, least = len(pending) + (model.delay_rows + 1) * model.step_samples, BLOCK_ROWS * model.step_samples
+    tail, least = len(pending) + model.late_samples, BLOCK_ROWS * model.step_samples
     pending = np.pad(pending, (0, -(-tail // least) * least - len(pending)))
     yield pending

@@ -102,12 +102,11 @@ class Detector:
     def smooth(self, logits: np.ndarray) -> Smoothed:
         """Average the next rows of logits, [n, C], with those before each; `feed` is this and `decide`."""
         check_logits(logits, self._labels)
-        count = len(logits)
         known = np.concatenate([self._recent, probabilities(logits)])
-        self._recent = known[count:]
-        # In this order for every chunking.
-        total = sum((known[first:first + count] for first in range(self._window)), np.zeros((count, 1)))
-        confidences = total / self._window
+        self._recent = known[len(logits):]
+        row, label = known.strides
+        moments = np.ndarray((self._window, *logits.shape), known.dtype, known, strides=(row, row, label))
+        confidences = moments.sum(axis=0) / self._window  # in the order of time, for every chunking
         return Smoothed(confidences, _log_odds(confidences[:, :len(self._labels.keywords)]))
 
     def decide(self, smoothed: Smoothed) -> list[Detection]:

@@ -30,6 +30,12 @@ class StreamModel:
         path: of the ONNX file; its rule, labels and rate are in its metadata.
         threads: that one call may use; 0: as many as the machine has cores.
 
+    Attributes:
+        initial_state: [1, S] before the first sample: what silence leaves.
+        lead_samples: zeros that belong before a sound, so that its frames lie where those of a clip do.
+        delay_rows: rows at the start that answer for no frame of the sound.
+        late_samples: after one, until what is known of it is known.
+
     Raises:
         ModelError: if the file is missing, damaged, or was not written by `kws export`.
     """
@@ -47,6 +53,21 @@ class StreamModel:
         except (KeyError, ValueError) as error:
             raise ModelError(f"{path}: its metadata is not that of a model for running sound ({error}); expected a "
                              "file that `kws export` wrote") from None
+        self.late_samples = (self.delay_rows + 1) * self.step_samples - self.lead_samples
+        self.initial_state = np.zeros((1, self.state_size), dtype=np.float32)
+        try:
+            self._hear_silence()
+        except Exception as error:  # onnxruntime's own
+            raise ModelError(f"{path}: does not run on a state of {self.state_size:,} numbers "
+                             f"({str(error).splitlines()[0]}); export it again") from None
+
+    def _hear_silence(self) -> None:
+        """Hear the whole blocks of zeros that belong before every sound, once for all of them."""
+        rows = self.lead_samples // (BLOCK_ROWS * self.step_samples) * BLOCK_ROWS
+        if rows:
+            silence = np.zeros((1, rows * self.step_samples), dtype=np.float32)
+            self.initial_state = self.step(silence, self.initial_state)[1]
+            self.lead_samples, self.delay_rows = self.lead_samples - silence.size, self.delay_rows - rows
 
     def step(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Hear the next samples of B sounds: [B, R * step_samples] float32, [B, S] -> logits [B, R, C], next state."""
@@ -56,10 +77,8 @@ class StreamModel:
 
 def detector_of(model: StreamModel, settings: DetectorSettings) -> Detector:
     """Make the detector that reads a model's rows of logits, the first ones that answer for nothing left out."""
-    step = model.step_samples / model.sample_rate
-    # A row is known at the end of its step; the zeros that lead belong to no time.
-    first = (model.delay_rows + 1) * step - model.lead_samples / model.sample_rate
-    return Detector(model.labels, step, first, settings)
+    rate = model.sample_rate
+    return Detector(model.labels, model.step_samples / rate, model.late_samples / rate, settings)
 
 
 class Listener:
@@ -84,7 +103,7 @@ class Listener:
         """Forget what was heard; the next sample is the first one, and comes at this time."""
         self._detector.reset()
         self._starts_at = at_seconds
-        self._state = np.zeros((1, self._model.state_size), dtype=np.float32)
+        self._state = self._model.initial_state
         self._pending = np.zeros(self._model.lead_samples, dtype=np.float32)
         self._skip = self._model.delay_rows
 
@@ -121,7 +140,7 @@ class Listener:
 
     def closing_silence(self) -> np.ndarray:
         """Make the samples that have to follow a sound until all of it was heard."""
-        return np.zeros((self._model.delay_rows + BLOCK_ROWS) * self._model.step_samples, dtype=np.float32)
+        return np.zeros(self._model.late_samples + BLOCK_ROWS * self._model.step_samples, dtype=np.float32)
 
     def _take(self, blocks: int) -> np.ndarray:
         """Take the samples of so many blocks out of what was added."""

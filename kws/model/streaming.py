@@ -1,8 +1,8 @@
 """The network over running sound: each layer computes a frame once and remembers what its next frames need of it.
 
-The answer for a frame is the one of the whole sound heard at once: before its start each layer sees the zeros that pad
-a clip, and what lies ahead is waited for. A clip is seen relative to its loudest point; running sound relative to the
-loudest point of the last seconds, so that talk in the background stays behind a word that is said in front of it.
+The answer for a frame is the one of the whole sound heard at once, after silence; what lies ahead is waited for. A clip
+is seen relative to its loudest point; running sound relative to the loudest point of the last seconds, so that talk in
+the background stays behind a word that is said in front of it.
 
 A larger network may take a second look: it hears again the moments at which the first one finds a keyword likely, and
 costs next to nothing while no word is near.
@@ -86,7 +86,8 @@ class StreamingClassifier(nn.Module):
 
     Attributes:
         step_samples: samples of a row of logits; a call takes a multiple of them, with a second look of `BLOCK_ROWS`.
-        lead_samples: zeros that belong before a sound, so that its frames lie where those of a clip do.
+        lead_samples: zeros that belong before a sound, so that layers remember silence and not nothing, and its frames
+            lie where those of a clip do.
         delay_rows: rows at the start that answer for no frame of the sound.
         state_size: S, numbers that are remembered.
 
@@ -103,13 +104,15 @@ class StreamingClassifier(nn.Module):
         hop, length = self.features.hop, self.features.length
         self._overlap = -(-length // hop) * hop - hop  # samples that windows share with those before
         self.step_samples = 2 * hop
-        self.lead_samples = 2 * hop - self._overlap + length // 2
         self._ahead = 0 if self.second is None else self.second.reach - self.first.reach  # rows; of the first network
-        self.delay_rows = _FIRST_ROW + self.first.reach + max(self._ahead, 0)
-        self._shapes: list[tuple[int, ...]] = [(1,)]
+        delay = _FIRST_ROW + self.first.reach + max(self._ahead, 0)
+        silence = delay + max(self.first.reach + RECENT, 0 if self.second is None else self._rows_before)
+        silence += -silence % BLOCK_ROWS
+        self.lead_samples = silence * self.step_samples + 2 * hop - self._overlap + length // 2
+        self.delay_rows = silence + delay
         memory = _Memory([])
-        self._answer(torch.zeros(1, 15 * self.step_samples), torch.zeros(1, 1), memory)  # shows what it remembers
-        self._shapes += [tuple(part.shape[1:]) for part in memory.kept]
+        self._answer(torch.zeros(1, 15 * self.step_samples), memory)  # shows what it remembers
+        self._shapes = [tuple(part.shape[1:]) for part in memory.kept]
         self._sizes = [torch.Size(shape).numel() for shape in self._shapes]
         self.state_size = sum(self._sizes)
 
@@ -119,24 +122,18 @@ class StreamingClassifier(nn.Module):
 
     def forward(self, samples: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Answer for the next samples: [B, R * step_samples], [B, S] -> logits [B, R, C], state [B, S]."""
-        count, *parts = [part.reshape(-1, *shape) for part, shape in
-                         zip(state.split(self._sizes, dim=1), self._shapes)]
-        memory = _Memory(parts)
-        logits = self._answer(samples, count, memory)
-        kept = [count + samples.shape[1] // self.step_samples, *(part.flatten(1) for part in memory.kept)]
-        return logits, torch.cat(kept, dim=1)
+        memory = _Memory([part.reshape(-1, *shape) for part, shape in
+                          zip(state.split(self._sizes, dim=1), self._shapes)])
+        logits = self._answer(samples, memory)
+        return logits, torch.cat([part.flatten(1) for part in memory.kept], dim=1)
 
-    def _answer(self, samples: torch.Tensor, count: torch.Tensor, memory: _Memory) -> torch.Tensor:
-        """Compute logits [B, R, C] of the rows after the first `count` [B, 1]."""
-        row = count + torch.arange(samples.shape[1] // self.step_samples)
-        features = self.features.of_whole_windows(memory.join(samples, self._overlap))
-        inputs = _relative(features, (row >= 1).repeat_interleave(2, dim=1), memory)
-        inputs = inputs * (row >= _FIRST_ROW).repeat_interleave(2, dim=1)[:, None, None]
-        logits = cast(torch.Tensor, self.first(inputs, row, memory))
-        return logits if self.second is None else self._look_again(logits, inputs, count, memory)
+    def _answer(self, samples: torch.Tensor, memory: _Memory) -> torch.Tensor:
+        """Compute logits [B, R, C] of the next rows."""
+        inputs = _relative(self.features.of_whole_windows(memory.join(samples, self._overlap)), memory)
+        logits = cast(torch.Tensor, self.first(inputs, memory))
+        return logits if self.second is None else self._look_again(logits, inputs, memory)
 
-    def _look_again(self, logits: torch.Tensor, inputs: torch.Tensor, count: torch.Tensor,
-                    memory: _Memory) -> torch.Tensor:
+    def _look_again(self, logits: torch.Tensor, inputs: torch.Tensor, memory: _Memory) -> torch.Tensor:
         """Let the second network answer the blocks of logits [B, R, C] in which a keyword is likely."""
         if self._ahead > 0:
             logits = memory.join(logits.transpose(1, 2), self._ahead)[..., :logits.shape[1]].transpose(1, 2)
@@ -144,9 +141,9 @@ class StreamingClassifier(nn.Module):
         likely = blocks.softmax(dim=3)[..., :self._num_keywords].amax(dim=(2, 3)) >= LIKELY
         frames = memory.join(inputs, 2 * self._rows_before)
         if torch.compiler.is_exporting():
-            answers = torch.cond(likely.any(), self._replace, _keep, (blocks, likely, frames, count))
+            answers = torch.cond(likely.any(), self._replace, _keep, (blocks, likely, frames))
         else:
-            answers = (self._replace if likely.any() else _keep)(blocks, likely, frames, count)
+            answers = (self._replace if likely.any() else _keep)(blocks, likely, frames)
         return answers.reshape(logits.shape)
 
     @property
@@ -154,12 +151,11 @@ class StreamingClassifier(nn.Module):
         """Rows before a block that the second network's answer to it depends on."""
         return 2 * cast(_RowNetwork, self.second).reach + max(-self._ahead, 0)
 
-    def _replace(self, blocks: torch.Tensor, likely: torch.Tensor, frames: torch.Tensor,
-                 count: torch.Tensor) -> torch.Tensor:
+    def _replace(self, blocks: torch.Tensor, likely: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Put the second network's answers in the place of likely ones.
 
         Args:
-            blocks: [B, N, BLOCK_ROWS, C] logits of the rows after the first `count` [B, 1].
+            blocks: [B, N, BLOCK_ROWS, C] logits.
             likely: [B, N]; at least one of them is.
             frames: [B, 1, M, F] that they depend on.
         Returns:
@@ -168,11 +164,9 @@ class StreamingClassifier(nn.Module):
         second = cast(_RowNetwork, self.second)
         sound, block = likely.nonzero(as_tuple=True)
         torch._check(len(sound) > 0)
-        first = BLOCK_ROWS * block[:, None]
-        rows = torch.arange(2 * second.reach + BLOCK_ROWS)
-        at = 2 * first + torch.arange(2 * len(rows))
+        at = 2 * (BLOCK_ROWS * block[:, None]) + torch.arange(2 * (2 * second.reach + BLOCK_ROWS))
         windows = frames[:, 0].transpose(1, 2)[sound[:, None], at].transpose(1, 2).unsqueeze(1)
-        answers = second(windows, count[sound] + first - self._rows_before + rows, _NoMemory([]))
+        answers = second(windows, _NoMemory([]))
         return blocks.index_put((sound, block), answers).reshape(-1)
 
 
@@ -216,25 +210,17 @@ class _RowNetwork(nn.Module):
         reach: rows after one that it depends on, and rows before it.
     """
 
-    first_rows: torch.Tensor
-
     def __init__(self, network: FoldedMelNetwork) -> None:
         super().__init__()
         self.network = network
-        self._layers: list[tuple[nn.Module, int]] = [
-            (network.stem, 1), *((block, 1) for block in network.spectral), (network.fold, 0),
-            *((block, _reach(block)) for block in network.temporal)]  # and the rows each waits for
-        reaches = torch.tensor([reach for _, reach in self._layers])
-        self.reach = int(reaches.sum())
-        self.register_buffer("first_rows", _FIRST_ROW + reaches.cumsum(0), persistent=False)  # that layers know
+        self.reach = 1 + len(network.spectral) + sum(_reach(cast(SeparableBlock, block)) for block in network.temporal)
 
-    def forward(self, inputs: torch.Tensor, row: torch.Tensor, memory: _Memory) -> torch.Tensor:
-        """Answer for frames [B, 1, M, 2 R], whose rows are numbered `row` [B, R]: logits [B, R, C]."""
-        known = (row[:, None] >= self.first_rows[:, None]).to(inputs.dtype)[:, :, None, None]
-        for index, (layer, _) in enumerate(self._layers):
-            outputs = _step(layer, inputs, memory)
-            inputs = outputs * known[:, index, ..., row.shape[1] - outputs.shape[-1]:]
-        return cast(torch.Tensor, self.network.head(_embedded(self.network, inputs[:, :, 0], memory)))
+    def forward(self, inputs: torch.Tensor, memory: _Memory) -> torch.Tensor:
+        """Answer for frames [B, 1, M, 2 R]: logits [B, R, C]."""
+        network = self.network
+        for layer in (network.stem, *network.spectral, network.fold, *network.temporal):
+            inputs = _step(layer, inputs, memory)
+        return cast(torch.Tensor, network.head(_embedded(network, inputs[:, :, 0], memory)))
 
 
 def _row_network(network: nn.Module) -> _RowNetwork:
@@ -243,10 +229,9 @@ def _row_network(network: nn.Module) -> _RowNetwork:
     return _RowNetwork(cast(FoldedMelNetwork, network))
 
 
-def _relative(features: torch.Tensor, real: torch.Tensor, memory: _Memory) -> torch.Tensor:
-    """`relative_to_recent` of the frames that came `LOUDNESS_AHEAD` before; `real` [B, F] are frames of the sound."""
-    # Remembered as what it is above the least, so that zeros stand for silence.
-    loudest = torch.where(real[:, None], features.amax(dim=2) - _SILENT, 0.0)
+def _relative(features: torch.Tensor, memory: _Memory) -> torch.Tensor:
+    """`relative_to_recent` of the frames that came `LOUDNESS_AHEAD` before."""
+    loudest = features.amax(dim=2) - _SILENT  # above the least, so that zeros, the first memory, are below all
     span = LOUDNESS_BACK + LOUDNESS_AHEAD
     reference = F.max_pool1d(memory.join(loudest, span), span + 1, 1) + _SILENT
     delayed = memory.join(features, LOUDNESS_AHEAD)[..., :features.shape[-1]]

@@ -5,6 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,6 +147,15 @@ def test_other_samples_are_refused(model: StreamModel, samples: np.ndarray):
 def test_a_file_for_clips_is_no_model_for_running_sound():
     with pytest.raises(ModelError, match="running sound"):
         StreamModel(SHIPPED / ONNX_FILE)
+
+
+def test_a_file_that_does_not_fit_its_metadata_is_named(tmp_path: Path):
+    proto = onnx.load(SHIPPED / STREAM_FILE)
+    facts = {item.key: item.value for item in proto.metadata_props}
+    onnx.helper.set_model_props(proto, {**facts, "state_size": "17"})
+    onnx.save(proto, tmp_path / "a.onnx")
+    with pytest.raises(ModelError, match=r"a\.onnx: does not run on a state of 17 numbers"):
+        StreamModel(tmp_path / "a.onnx")
 
 
 def test_a_spotter_of_a_single_file_cannot_stream():

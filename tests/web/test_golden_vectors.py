@@ -73,7 +73,8 @@ CASES: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
 class Mean:
     """A network as StreamModel offers one: of every step the mean and the largest, and how many steps came before."""
 
-    labels, sample_rate, step_samples, lead_samples, delay_rows, state_size = LABELS, 16000, 320, 240, 30, 1
+    labels, sample_rate, step_samples, lead_samples, delay_rows, late_samples = LABELS, 16000, 320, 240, 30, 9680
+    initial_state = np.zeros((1, 1))
     settings = DetectorSettings(threshold=0.5, smoothing_seconds=0.1, refractory_seconds=0.3)
 
     def step(self, samples: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,8 +58,8 @@ export class Listener {
 
   /** End the sound: let silence follow until all of it was heard; return what that completes. */
   finish() {
-    const { delay_rows, step_samples } = this.model.facts;
-    return this.feed(new Float32Array((delay_rows + ROWS) * step_samples));
+    const { delay_rows, step_samples, lead_samples } = this.model.facts;
+    return this.feed(new Float32Array((delay_rows + 1 + ROWS) * step_samples - lead_samples));
   }
 }
 
