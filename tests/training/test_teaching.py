@@ -177,13 +177,13 @@ def here(tmp_path, monkeypatch):
 def test_recordings_that_do_not_name_their_speaker_prove_nothing_about_new_people(recordings, here, capsys):
     for path in recordings.glob("*/*_nohash_*.wav"):
         path.rename(path.with_name(path.name.replace("_nohash_", "-")))
-    words = ["teach", str(recordings), "--keywords", "yes", "no", "--output_path"]
-    assert main([*words, "unnamed"]) == EXIT_OK
-    assert "by voices that it may have heard" in capsys.readouterr().out
-    assert main([*words, "named", "--set", r"data.speaker_pattern=/(?P<speaker>[^/-]+)-"]) == EXIT_OK
-    assert "by people it had not heard" in capsys.readouterr().out
-    left_out = [json.loads((here / name / "metrics.json").read_text())["left_out"] for name in ("unnamed", "named")]
-    assert [figures["by"] for figures in left_out] == ["take", "speaker"]
+    for pattern, who, by in (([], "by voices that it may have heard", "take"), (
+            ["--set", r"data.speaker_pattern=/(?P<speaker>[^/-]+)-"], "by people it had not heard", "speaker")):
+        settings = [str(BODY / "own.yaml"), *of_yes_and_no(recordings), *pattern]
+        assert main(["prepare", *settings]) == EXIT_OK
+        assert main(["train", *settings]) == EXIT_OK
+        assert who in capsys.readouterr().out
+        assert json.loads((here / "models/kws/metrics.json").read_text())["left_out"]["by"] == by
 
 
 def test_one_command_from_recordings_to_a_model_that_hears_them(recordings, here, capsys):
