@@ -55,6 +55,14 @@ def test_a_recording_gives_what_listen_gives(page, spoken, tmp_path, rate, chann
     check_recording(page, path)
 
 
+def test_a_browser_that_draws_nothing_off_the_screen_shows_all_of_it(address, spoken):
+    with browser() as page:
+        page.send("Page.addScriptToEvaluateOnNewDocument", source="delete self.OffscreenCanvas")
+        ready(page, address)
+        assert page.evaluate("typeof OffscreenCanvas") == "undefined"
+        check_recording(page, spoken)
+
+
 @pytest.mark.parametrize("rate, is_hidden", [(16000, False), (44100, True)], ids=["seen", "in the background"])
 def test_the_microphone_gives_what_listen_gives(address, spoken, tmp_path, rate, is_hidden):
     path = tmp_path / "microphone.wav"
