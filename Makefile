@@ -86,7 +86,7 @@ lint: setup  ## flake8 and mypy
 	$(RUN) -m mypy
 
 test: lint  ## flake8, mypy and the tests that take minutes in all, on up to four cores
-	$(RUN) -m pytest -m "not slow" -n logical --maxprocesses 4 $(PYTEST_ARGS)
+	$(RUN) -m pytest -m "not slow" -n auto $(PYTEST_ARGS)
 
 test-slow: setup  ## the tests at full length
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
