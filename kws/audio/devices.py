@@ -31,8 +31,8 @@ def choose_device(devices: Sequence[Mapping[str, Any]], wanted: str) -> int:
     if len(matching) == 1:
         return matching[0]
     named = ", ".join(f"{index} {found[index]['name']}" for index in matching or found) or "none"
-    raise DataError(f"--device {wanted}: {'several microphones have this in their name' if matching else 'no such one'}"
-                    f"; {'choose one of' if matching else 'there are'}: {named}", "no_microphone")
+    problem = "several microphones have this in their name; choose one of" if matching else "no such microphone; found"
+    raise DataError(f"--device {wanted}: {problem}: {named}", "no_microphone")
 
 
 def find_again(devices: Sequence[Mapping[str, Any]], name: str) -> Optional[int]:

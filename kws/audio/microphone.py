@@ -151,8 +151,8 @@ class Microphone:
             self._close()
             there = ", ".join(f"{number} {found['name']}" for number, found in
                               recording_devices(portaudio.query_devices()).items()) or "none"
-            raise DataError(f"microphone {self._wanted or '(default)'}: cannot be opened: {error.args[0]}; there are: "
-                            f"{there}", "no_microphone") from None
+            raise DataError(f"microphone {self._wanted or '(default)'}: cannot be opened: {error.args[0]}; "
+                            f"found: {there}", "no_microphone") from None
 
     def _agree(self, index: Optional[int], device: Mapping[str, Any]) -> tuple[int, int]:
         """Find a rate and a number of channels that the device does."""

@@ -43,10 +43,10 @@ def add_config(parser: argparse.ArgumentParser, default: Optional[str] = None,
     add_overrides(parser)
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def add_overrides(parser: argparse.ArgumentParser, example: str = "training.epochs=3") -> None:
     """Add what overrides keys of the configuration."""
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-                        help="override a key, for example training.epochs=3; may be repeated")
+                        help=f"override a key, for example {example}; may be repeated")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,7 @@ from kws.inference.batch.summary import Summary
 from kws.inference.batch.table import ResumableTable
 from kws.inference.cores import available_cores
 from kws.inference.decision import as_record
+from kws.inference.lines import in_one_line
 from kws.inference.runtime import RUNTIMES
 from kws.inference.spotter import Answer, KeywordSpotter
 
@@ -128,6 +129,8 @@ def _check_output(args: argparse.Namespace, sources: Sequence[Path]) -> None:
     if args.output_path is None and (args.resume or args.detections or args.ray or args.format not in (None, "jsonl")):
         raise DataError("--resume, --detections, --ray, csv and parquet need a table to write; add --output_path",
                         "no_output")
+    if args.output_path is None and args.top_k is not None and args.format is None:
+        raise DataError("--top_k: a printed line has one answer; add --format jsonl or --output_path", "no_effect")
     if args.detections is not None and args.detections.suffix.lower() != ".csv":
         raise DataError(f"{args.detections}: the table of detections is CSV; expected a name that ends with .csv",
                         "not_csv")
@@ -164,6 +167,6 @@ def _json_line(row: Row, found: Answer, top_k: Optional[int]) -> str:
 
 def _text_line(row: Row, found: Answer) -> str:
     if isinstance(found, AudioError):
-        return f"{'error':<12}        {found}"
+        return f"{'error':<12}        {in_one_line(str(found))}"
     where = f", from {found.start_seconds:.2f} s" if found.start_seconds else ""
-    return f"{found.label:<12} {found.confidence:6.1%}  {row.path}{where}"
+    return f"{found.label:<12} {found.confidence:6.1%}  {in_one_line(row.path)}{where}"

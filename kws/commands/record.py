@@ -88,9 +88,6 @@ def _word(text: str) -> str:
 
 def _check(words: list[str], recordings: list[Path]) -> None:
     """Refuse what cannot be recorded."""
-    if not words:
-        raise DataError("no word to record; expected for example: kws record lights --takes 10 --speaker anna",
-                        "no_word")
     if repeated := {word for word in words if words.count(word) > 1}:
         raise DataError(f"{', '.join(sorted(repeated))}: named twice; --takes says how often a word is said",
                         "repeated_word")
@@ -98,6 +95,9 @@ def _check(words: list[str], recordings: list[Path]) -> None:
         if path != STANDARD_INPUT and not path.exists():
             raise DataError(f"{path}: no such file or folder; expected a recording. A word has no slash and no suffix "
                             "of a recording", "not_found")
+    if not words:
+        raise DataError("no word to record; expected for example: kws record lights --takes 10 --speaker anna",
+                        "no_word")
     if recordings and len(words) > 1:
         raise DataError(f"{', '.join(words)}: a recording does not say which of them is said where; expected one word "
                         "for each call", "several_words")

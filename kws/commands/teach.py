@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="let 100 synthetic voices say the words too, as English; no recordings are needed then")
     parser.add_argument("--seed", type=within(int, 0), default=0, metavar="N",
                         help="of all random choices (default: 0)")
-    add_overrides(parser)
+    add_overrides(parser, "data.max_seconds=20")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ def reaching(path: object) -> Iterator[None]:
     except Exception as error:
         if not is_remote(path) or isinstance(error, _TELLING):
             raise
-        raise DataError(f"{path}: cannot be reached: {first_line(error)}. Has this machine the credentials for it?",
+        raise DataError(f"{path}: cannot be reached: {first_line(error)}. Does this machine have credentials for it?",
                         "unreachable") from error
 
 

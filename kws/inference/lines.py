@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
@@ -12,8 +13,14 @@ from kws.errors import AudioError
 from kws.inference.decision import Detection
 
 FORMATS = ("text", "jsonl")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 logger = logging.getLogger(__name__)
+
+
+def in_one_line(name: str) -> str:
+    """Escape what would break a line of text: names of files may hold line breaks and control characters."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], name)
 
 
 class LineWriter:
@@ -37,7 +44,8 @@ class LineWriter:
         if self._kind == "jsonl":
             self._write(json.dumps({"path": name, **detection.as_record()}, ensure_ascii=False))
         else:
-            self._write(f"{detection.time_seconds:9.2f} s  {detection.word:<12} {detection.confidence:6.1%}  {name}")
+            self._write(f"{detection.time_seconds:9.2f} s  {detection.word:<12} {detection.confidence:6.1%}  "
+                        f"{in_one_line(name)}")
 
     def error(self, name: str, error: AudioError) -> None:
         """Write why a source could not be heard, where programs read it."""

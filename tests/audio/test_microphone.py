@@ -23,7 +23,7 @@ def test_a_device_is_chosen_by_index_or_a_part_of_its_name(wanted, index):
 def test_what_is_not_one_device_is_told_with_those_that_are_there(wanted, said):
     with pytest.raises(DataError, match=said) as error:
         choose_device(DEVICES, wanted)
-    assert error.value.code == "no_microphone" and "HDMI 0" not in str(error.value).partition("there are")[2]
+    assert error.value.code == "no_microphone" and "HDMI 0" not in str(error.value).partition("found")[2]
 
 
 @pytest.mark.parametrize("name, index", [

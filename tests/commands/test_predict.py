@@ -582,10 +582,11 @@ def test_a_table_that_was_killed_before_its_first_line_is_begun_anew(exported, c
 
 
 def test_without_a_table_rows_are_printed(exported, clips, tmp_path, capsys):
-    (clips / "broken.wav").write_bytes(b"")
+    (clips / "broken\n.wav").write_bytes(b"")
+    shutil.copy(clips / "0.wav", clips / "a\nb.wav")
     assert main(["predict", str(clips), str(clips / "0.wav"), "--model", str(exported)]) == 3
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 12 and sum(line.startswith("error") for line in lines) == 1
+    assert len(lines) == 13 and sum(line.startswith("error") for line in lines) == 1
     assert main(["predict", str(clips / "0.wav"), "--model", str(exported), "--format", "jsonl", "--top_k", "1"]) == 0
     (row,) = map(json.loads, capsys.readouterr().out.splitlines())
     expected = KeywordSpotter(exported)(clips / "0.wav")
@@ -593,7 +594,8 @@ def test_without_a_table_rows_are_printed(exported, clips, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments, told", [
-    ([], "no input"), (["a.wav", "--resume"], "--output_path"), (["a.wav", "--format", "csv"], "--output_path")])
+    ([], "no input"), (["a.wav", "--resume"], "--output_path"), (["a.wav", "--format", "csv"], "--output_path"),
+    (["a.wav", "--top_k", "1"], "--format jsonl")])
 def test_what_cannot_be_predicted_or_printed_is_one_line(arguments, told, capsys):
     assert main(["predict", *arguments]) == 2
     assert told in capsys.readouterr().err

@@ -122,6 +122,7 @@ def test_a_bad_recording_does_not_stop_the_others(capsys):
     (["a\nb", "a.wav"], "control characters"), (["x" * 300, "a.wav"], "255 bytes"),
     (["left", "up", "a.wav"], "one word"), (["left", "left"], "named twice"), (["left", "a/b"], "a/b: no such file"),
     (["left", "up.wav"], "up.wav: no such file"), (["left", "../up"], "A word has no slash"),
+    (["le/ft"], "A word has no slash"),
     (["left", "a.wav", "--speaker", "a/b"], "--speaker 'a/b'"), (["left", "a.wav", "--device", "usb"], "--device"),
     (["left", "a.wav", "--rate", "8000"], "--rate"), (["left", "-", "-"], "once"),
     (["left", "a.wav", "--speaker", "a_nohash_b"], "_nohash_"), (["left", "a.wav", "--output_path", "a.wav"], "a.wav"),

@@ -14,6 +14,8 @@ FOUND = Detection("go", 1.0, 1.5, 1.7, 0.875)
 def test_json_and_text(tmp_path, capsys):
     LineWriter(None, "text").detection("a.wav", FOUND)
     assert capsys.readouterr().out == "     1.70 s  go            87.5%  a.wav\n"
+    LineWriter(None, "text").detection("ä\n\x1b.wav", FOUND)
+    assert capsys.readouterr().out == "     1.70 s  go            87.5%  ä\\n\\x1b.wav\n"
     writer = LineWriter(tmp_path / "out", "jsonl")
     writer.detection("ä.wav", FOUND)
     assert json.loads((tmp_path / "out").read_text()) == {

@@ -101,7 +101,7 @@ def _list(source: Path) -> Inputs:
     if source.is_dir():
         return _list_folder(source)
     if not source.exists():
-        raise DataError(f"{source}: no such file or folder; expected a manifest CSV, a folder or an audio file",
+        raise DataError(f"{source}: no such file or folder; expected a recording, a folder or a manifest",
                         "no_input")
     if source.suffix.lower() == ".parquet":
         return _rows_of_table(source, _read_parquet)
