@@ -200,6 +200,17 @@ def test_formats_hold_the_same(run, clips, tmp_path):
     assert (tmp_path / "named.txt").read_text() == (tmp_path / "p.jsonl").read_text()
 
 
+def test_a_name_that_is_not_utf8_is_in_every_format(run, clips, tmp_path):
+    name = os.fsdecode(b"caf\xe9.wav")
+    (clips / "0.wav").rename(clips / name)
+    for kind in ("csv", "jsonl", "parquet"):
+        assert run(clips, tmp_path / f"p.{kind}") == 0
+    assert b"caf\xe9.wav," in (tmp_path / "p.csv").read_bytes()
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert name in [line["path"] for line in lines]
+    assert "caf\\udce9.wav" in pyarrow.parquet.read_table(tmp_path / "p.parquet")["path"].to_pylist()
+
+
 def test_top_k_keeps_the_greatest(run, clips, tmp_path):
     assert run(clips, tmp_path / "preds.csv", "--top_k", 2) == 0
     for row in rows_of(tmp_path / "preds.csv"):

@@ -92,6 +92,14 @@ def test_parts_that_are_there_are_kept_and_counted(folder, listing, exported, ki
     assert fresh == names and all(os.stat(table.path / name).st_mtime_ns != before[name] for name in names)
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_parts_with_a_name_that_is_not_utf8_are_kept(folder, listing, exported, tmp_path, kind):
+    os.rename(tmp_path / "wavs/a.wav", os.fsencode(tmp_path / "wavs/a") + b"\xff.wav")
+    names, expected = label_all(folder(kind), list_inputs(tmp_path / "wavs"), exported)
+    again, summary = label_all(folder(kind), list_inputs(tmp_path / "wavs"), exported, resume=True)
+    assert again == names and summary.text() == expected.text()
+
+
 def test_a_part_of_recordings_that_were_changed_is_written_again(folder, listing, exported, tmp_path, wav_bytes, noise):
     names, _ = label_all(folder(), listing, exported)
     (tmp_path / "wavs/ü ß.wav").write_bytes(wav_bytes(noise(5)))
