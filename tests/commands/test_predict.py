@@ -23,6 +23,7 @@ from kws import KeywordSpotter
 from kws.__main__ import main
 from kws.audio.decode import decode
 from kws.errors import AudioError, DataError
+from kws.inference.batch.detection_table import DetectionTable
 from kws.inference.batch.inputs import list_inputs
 from kws.inference.batch.labelling import predict
 from kws.inference.batch.summary import Summary
@@ -252,6 +253,17 @@ def test_what_cannot_be_written_is_said_before_the_work(run, clips, tmp_path, ca
     errors = capsys.readouterr().err
     assert "Traceback" not in errors and "is the input" in errors
     assert run(clips, tmp_path / "new/folder/preds.csv") == 0
+
+
+def test_a_pipe_is_no_table(run, clips, tmp_path, capsys):
+    """Nor is /dev/stdout, which root could replace."""
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    assert run(clips, pipe) == 2 and main(["predict", str(pipe)]) == 2
+    with pytest.raises(FileExistsError, match="pipe or device"), DetectionTable(pipe):
+        pass
+    assert capsys.readouterr().err.count("pipe or device") == 2
+    assert pipe.is_fifo() and sorted(path.name for path in tmp_path.iterdir()) == ["clips", "pipe.csv"]
 
 
 def test_without_a_model_it_says_so(clips, tmp_path, capsys):
