@@ -1,5 +1,6 @@
 """dvc.yaml says what the code does: dependencies, settings and outputs of every stage."""
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,13 @@ def test_settings_of_a_stage_exist(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_settings_if_its_command_reads_the_configuration(stage):
     assert bool(settings_of(stage)) == (str(CONFIG) in str(STAGES[stage]["cmd"]) or stage.startswith("evaluate"))
+
+
+@pytest.mark.parametrize("stage", ["prepare", "evaluate", "evaluate-streams"])
+def test_a_stage_depends_on_the_settings_that_its_command_names(stage):
+    command = Path(f"kws/commands/{stage.replace('-', '_')}.py").read_text()
+    named = {".".join(key) for key in re.findall(r"config\.(data|training|streams)\.(\w+)", command)}
+    assert named and named <= set(settings_of(stage))
 
 
 def test_every_setting_but_those_of_tracking_belongs_to_a_stage():

@@ -70,9 +70,14 @@ def _crc8(content: bytes) -> int:
     """Polynomial x^8 + x^2 + x + 1, of a few bytes."""
     state = 0
     for byte in content:
-        state ^= byte
-        for _ in range(8):
-            state = state << 1 ^ (0x107 if state & 0x80 else 0)
+        state = _crc8_shift(state ^ byte)
+    return state
+
+
+@lru_cache(maxsize=None)
+def _crc8_shift(state: int) -> int:
+    for _ in range(8):
+        state = state << 1 ^ (0x107 if state & 0x80 else 0)
     return state
 
 

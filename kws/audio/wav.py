@@ -44,6 +44,10 @@ class Wav:
         order = _order(self.content)
         form = self.format + b"\0" * (len(self.format) % 2)
         whole = 20 + len(form) + self.size
+        if whole >= 2**32:  # RF64 (EBU Tech 3306) states sizes of eight bytes in a chunk of its own
+            sizes = b"".join(size.to_bytes(8, "little") for size in (whole + 36, self.size, 0))
+            return b"".join((b"RF64\xff\xff\xff\xffWAVEds64", (28).to_bytes(4, "little"), sizes, bytes(4), b"fmt ",
+                             len(self.format).to_bytes(4, "little"), form, b"data\xff\xff\xff\xff"))
         return b"".join((self.content[:4], whole.to_bytes(4, order), b"WAVEfmt ", len(self.format).to_bytes(4, order),
                          form, b"data", self.size.to_bytes(4, order)))
 

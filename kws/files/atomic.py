@@ -33,7 +33,8 @@ _CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBA
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it there on success, remove it on any failure."""
+    """Yield a temporary path beside `path`; move it there on success, remove it on any failure; see `check_file`."""
+    check_file(path)
     with _writing(path) as temporary:
         try:
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -106,6 +107,12 @@ def check_replaceable(path: Path, marker: str, text: str = "", outside: Iterable
     for other in outside:
         if other.resolve().is_relative_to(path.resolve()):
             raise FileExistsError(errno.EEXIST, f"holds {other}, which would be lost; choose another folder", str(path))
+
+
+def check_file(path: Path) -> None:
+    """Raise FileExistsError where a file would take the place of something else, such as /dev/stdout."""
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "a folder, pipe or device; expected the name of a file", str(path))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,11 @@ CHAMPION = "champion"  # alias of the best version
 SCORE = "validation_macro_f1"  # metric that selects the champion
 
 _REQUIREMENTS = ("torch", "torchaudio", "transformers", "safetensors", "numpy", "pandas", "soundfile", "soxr")
+
+
+def model_name(folder: Path) -> str:
+    """Return what a model folder is called in MLflow, which refuses some characters: kws-0.2 is kws-0_2."""
+    return re.sub(r"""[/:.%"']""", "_", folder.name)
 
 
 def log_model(mlflow: ModuleType, folder: Path, labels: LabelSet, num_samples: int) -> str:
@@ -37,7 +43,7 @@ def log_model(mlflow: ModuleType, folder: Path, labels: LabelSet, num_samples: i
     inputs = Schema([TensorSpec(np.dtype(np.float32), (-1, -1))])
     outputs = Schema([ColSpec("string", "label"), *(ColSpec("double", name) for name in ("confidence", *labels))])
     logged = mlflow.pyfunc.log_model(
-        name=folder.name, python_model=str(package / "tracking/pyfunc.py"), code_paths=[str(package)],
+        name=model_name(folder), python_model=str(package / "tracking/pyfunc.py"), code_paths=[str(package)],
         artifacts={"model": str(folder)}, signature=ModelSignature(inputs, outputs),
         input_example=np.zeros((1, num_samples), np.float32),
         pip_requirements=[f"{name}=={version(name)}" for name in _REQUIREMENTS])

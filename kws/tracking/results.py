@@ -20,7 +20,7 @@ from kws.tracking import connection
 from kws.tracking.connection import connect, import_mlflow, tracking_uri
 from kws.tracking.credentials import reason, without_password
 from kws.tracking.provenance import dvc_hash
-from kws.tracking.registry import log_model, model_folder, promote_if_better
+from kws.tracking.registry import log_model, model_folder, model_name, promote_if_better
 from kws.tracking.run_file import read_run
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def log_export(config: Config, model: Path) -> None:
         with mlflow.start_run(run_id=run["run_id"]):
             uri = log_model(mlflow, model, runtime.labels, runtime.num_samples)
         if "validation" in summary:
-            promote_if_better(mlflow, model.name, uri, summary["validation"]["macro_f1"])
+            promote_if_better(mlflow, model_name(model), uri, summary["validation"]["macro_f1"])
         else:
             logger.warning("warning: %s is logged in run %s but not registered: it was not validated, and the champion "
                            "is the best by that", model, run["run_name"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws.audio.blocks import recording_blocks
+from kws.audio.blocks import open_whole, recording_blocks
 from kws.audio.decode import Limits, decode
 from kws.errors import AudioError
 
@@ -67,3 +67,17 @@ def test_other_errors_are_those_of_decode(content, code):
     with pytest.raises(AudioError) as error:
         list(recording_blocks(content, 16000))
     assert error.value.code == code
+
+
+def test_a_recording_of_more_than_4_gib_is_heard(noise, tmp_path):
+    """As recorders leave it that write to a pipe, here with a hole: the sizes in a WAV header have four bytes."""
+    soundfile.write(tmp_path / "a.wav", noise(1, 1.0, 48000), 48000)
+    samples = (tmp_path / "a.wav").read_bytes()[44:]
+    with open(tmp_path / "a.wav", "r+b") as file:
+        file.seek(40)
+        file.write(b"\xff" * 4 + samples)
+        file.truncate(2**32 + 44 + 2**20)
+    blocks = recording_blocks(tmp_path / "a.wav", 48000)
+    assert np.array_equal(next(blocks)[:48000], np.frombuffer(samples, "<i2") / np.float32(32768))
+    with open_whole(tmp_path / "a.wav", "a.wav") as sound:
+        assert sound.frames == 2**31 + 2**19

@@ -23,6 +23,7 @@ from kws import KeywordSpotter
 from kws.__main__ import main
 from kws.audio.decode import decode
 from kws.errors import AudioError, DataError
+from kws.inference.batch.detection_table import DetectionTable
 from kws.inference.batch.inputs import list_inputs
 from kws.inference.batch.labelling import predict
 from kws.inference.batch.summary import Summary
@@ -200,6 +201,17 @@ def test_formats_hold_the_same(run, clips, tmp_path):
     assert (tmp_path / "named.txt").read_text() == (tmp_path / "p.jsonl").read_text()
 
 
+def test_a_name_that_is_not_utf8_is_in_every_format(run, clips, tmp_path):
+    name = os.fsdecode(b"caf\xe9.wav")
+    (clips / "0.wav").rename(clips / name)
+    for kind in ("csv", "jsonl", "parquet"):
+        assert run(clips, tmp_path / f"p.{kind}") == 0
+    assert b"caf\xe9.wav," in (tmp_path / "p.csv").read_bytes()
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert name in [line["path"] for line in lines]
+    assert "caf\\udce9.wav" in pyarrow.parquet.read_table(tmp_path / "p.parquet")["path"].to_pylist()
+
+
 def test_top_k_keeps_the_greatest(run, clips, tmp_path):
     assert run(clips, tmp_path / "preds.csv", "--top_k", 2) == 0
     for row in rows_of(tmp_path / "preds.csv"):
@@ -241,6 +253,17 @@ def test_what_cannot_be_written_is_said_before_the_work(run, clips, tmp_path, ca
     errors = capsys.readouterr().err
     assert "Traceback" not in errors and "is the input" in errors
     assert run(clips, tmp_path / "new/folder/preds.csv") == 0
+
+
+def test_a_pipe_is_no_table(run, clips, tmp_path, capsys):
+    """Nor is /dev/stdout, which root could replace."""
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    assert run(clips, pipe) == 2 and main(["predict", str(pipe)]) == 2
+    with pytest.raises(FileExistsError, match="pipe or device"), DetectionTable(pipe):
+        pass
+    assert capsys.readouterr().err.count("pipe or device") == 2
+    assert pipe.is_fifo() and sorted(path.name for path in tmp_path.iterdir()) == ["clips", "pipe.csv"]
 
 
 def test_without_a_model_it_says_so(clips, tmp_path, capsys):

@@ -129,6 +129,13 @@ def test_a_file_in_the_place_of_a_folder_is_left_alone(tmp_path):
     assert caught.value.filename == str(tmp_path / "store") and names(tmp_path) == ["store"]
 
 
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="a folder, pipe or device"), atomic_file(tmp_path / "pipe"):
+        raise AssertionError("told too late")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_link_to_another_place_stays_a_link(tmp_path):
     (tmp_path / "disk" / "store").mkdir(parents=True)
     (tmp_path / "link").symlink_to("disk/store")

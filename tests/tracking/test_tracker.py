@@ -180,6 +180,16 @@ def test_a_model_that_was_not_validated_is_logged_and_not_registered(work, caplo
     assert "not registered: it was not validated" in caplog.text
 
 
+def test_a_folder_may_have_a_name_that_mlflow_refuses(work, caplog):
+    """As that of a release."""
+    config = train("training.model=models/kws-0.2")
+    with caplog.at_level("WARNING"):
+        export_model(config)
+    assert "not recorded" not in caplog.text
+    download_model(config, f"models:/kws-0_2@{CHAMPION}", work / "downloaded")
+    assert (work / "downloaded/model.onnx").read_bytes() == (config.training.model / "model.onnx").read_bytes()
+
+
 def test_the_champion_can_be_had_with_what_image_and_archive_need(work):
     config = train()
     export_model(config)

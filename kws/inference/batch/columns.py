@@ -19,7 +19,7 @@ from kws.inference.spotter import Answer
 from kws.model.labels import LabelSet
 
 FORMATS = ("csv", "jsonl", "parquet")
-# File names are bytes on Linux: what is not UTF-8 in them comes back as it was.
+# File names are bytes on Linux: what is not UTF-8 in them stands in CSV as it is, and is escaped elsewhere.
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 _TEXTS = ("path", "label", "error")
 _OURS = (*_TEXTS, "confidence", "start_seconds")
@@ -65,7 +65,8 @@ class TableColumns:
         for row in rows:
             confidences = {label: row.pop(name) for label, name in zip(self._labels, self._label_columns)}
             row["confidences"] = {label: value for label, value in confidences.items() if value is not None}
-            target.write((json.dumps(row, ensure_ascii=False) + "\n").encode(TEXT["encoding"], TEXT["errors"]))
+            # What is not UTF-8 in a name becomes an escape of JSON (\udcff), which reads back as that name.
+            target.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
     def _write_parquet(self, rows: Iterator[dict[str, Any]], target: BinaryIO) -> None:
         import pyarrow as pa
@@ -73,7 +74,7 @@ class TableColumns:
 
         schema = pa.schema([(name, pa.string() if name in _TEXTS else pa.float32()) for name in self.names])
         with parquet.ParquetWriter(target, schema) as writer:
-            while batch := list(islice(rows, _PARQUET_ROWS)):
+            while batch := [_as_text(row) for row in islice(rows, _PARQUET_ROWS)]:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
 
 
@@ -94,6 +95,12 @@ def read_answers(table: BinaryIO, kind: str) -> Iterator[Mapping[str, str]]:
 def _with_numbers(row: Mapping[str, str]) -> dict[str, Any]:
     """Return a row with numbers as numbers, and None for what is empty."""
     return {name: (value if name in _TEXTS else float(value)) if value or name == "path" else None
+            for name, value in row.items()}
+
+
+def _as_text(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as Parquet can hold it, in which text is UTF-8: other bytes of a name are escaped."""
+    return {name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
             for name, value in row.items()}
 
 

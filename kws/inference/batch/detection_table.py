@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Optional, Sequence
 
 from kws.errors import DataError
-from kws.files.atomic import flush
+from kws.files.atomic import check_file, flush
 from kws.files.locks import exclusive
 from kws.inference.batch.inputs import Row
 from kws.inference.spotter import Answer
@@ -38,8 +38,7 @@ class DetectionTable:
         self._lock = ExitStack()
 
     def __enter__(self) -> DetectionTable:
-        if self.path.is_dir():
-            raise IsADirectoryError(f"{self.path}: a folder; expected the name of a file")
+        check_file(self.path)
         self._lock.enter_context(exclusive(self.path, "a prediction"))
         if self.size and not self.part.read_bytes().startswith(DETECTIONS_HEADER):
             self._lock.close()

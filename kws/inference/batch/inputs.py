@@ -127,6 +127,8 @@ def _list_folder(folder: Path) -> Inputs:
 
 def _rows_of_table(source: Path, read: Callable[[Path], Iterator[Any]]) -> Inputs:
     """Rows of a manifest, read through once beforehand: what is wrong with it is known before the work starts."""
+    if not source.is_file():
+        raise DataError(f"{source}: a pipe or device; expected a file, which can be read again", "bad_manifest")
     columns = list(next(read(source)))
     if "path" not in columns:
         raise DataError(f"{source}: no column path; found {', '.join(map(str, columns)) or 'nothing'}",

@@ -93,7 +93,7 @@ class PartsFolder:
             DataError: "not_a_table" if the folder holds something else; "other_table" if there is nothing to resume.
         """
         self._take(resume)
-        with replaced(self.path / _MODEL) as file, zipfile.ZipFile(file, "w") as archive:
+        with replaced(self.path / _MODEL) as file, zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
             for path in [model] if model.is_file() else sorted(model.iterdir()):
                 if path.is_file():
                     archive.write(path, path.name)

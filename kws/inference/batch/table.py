@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Iterable, Iterator, Mapping, Optional, Sequence, TextIO
 
 from kws.errors import DataError
-from kws.files.atomic import atomic_file, flush
+from kws.files.atomic import atomic_file, check_file, flush
 from kws.files.locks import open_alone
 from kws.inference.batch.columns import TEXT, TableColumns
 from kws.inference.batch.detection_table import DetectionTable
@@ -59,8 +59,7 @@ class ResumableTable:
             import_parquet(path)
 
     def __enter__(self) -> ResumableTable:
-        if self.path.is_dir():
-            raise IsADirectoryError(f"{self.path}: a folder; expected the name of a file")
+        check_file(self.path)
         if self.part.exists() and not self._side.exists():
             raise DataError(f"{self.part}: not of a prediction that was interrupted (no {self._side.name} beside it); "
                             "remove it, or give the table another name", "not_a_table")

@@ -1,5 +1,6 @@
 """A table in parts: the same rows as in one piece, whatever happened on the way."""
 import os
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -90,6 +91,22 @@ def test_parts_that_are_there_are_kept_and_counted(folder, listing, exported, ki
     assert [name for name in names if os.stat(table.path / name).st_mtime_ns != before[name]] == [names[2]]
     fresh, _ = label_all(table, listing, exported)
     assert fresh == names and all(os.stat(table.path / name).st_mtime_ns != before[name] for name in names)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_parts_with_a_name_that_is_not_utf8_are_kept(folder, listing, exported, tmp_path, kind):
+    os.rename(tmp_path / "wavs/a.wav", os.fsencode(tmp_path / "wavs/a") + b"\xff.wav")
+    names, expected = label_all(folder(kind), list_inputs(tmp_path / "wavs"), exported)
+    again, summary = label_all(folder(kind), list_inputs(tmp_path / "wavs"), exported, resume=True)
+    assert again == names and summary.text() == expected.text()
+
+
+def test_a_model_without_a_date_is_packed(folder, listing, exported, tmp_path):
+    """As in images that are built to be the same every time; a ZIP file knows no year before 1980."""
+    model = shutil.copytree(exported, tmp_path / "dateless")
+    for path in model.iterdir():
+        os.utime(path, (0, 0))
+    assert len(label_all(folder(), listing, model)[0]) == 4
 
 
 def test_a_part_of_recordings_that_were_changed_is_written_again(folder, listing, exported, tmp_path, wav_bytes, noise):
