@@ -56,7 +56,7 @@ def test_a_clip_model_becomes_one_for_running_sound(settings, exported, tmp_path
     model = StreamModel(folder / STREAM_FILE)
     assert model.state_size > StreamingClassifier(load_stream_model(folder)).state_size  # there is a second look
     assert model.settings.smoothing_seconds == 0.3 and list(model.labels.keywords) == ["yes", "no"]
-    assert isinstance(list(listen(model, [noise(2, 3.0)])), list)
+    assert {found.word for found in listen(model, [noise(2, 3.0)])} <= {"yes", "no"}
     streams = tmp_path / "set"
     streams.mkdir()
     soundfile.write(streams / "a.wav", noise(3, 20.0), 16000)

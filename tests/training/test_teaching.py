@@ -330,7 +330,7 @@ def test_a_taught_classifier_is_recorded(recordings, here, monkeypatch):
     assert figures["final_left_out_found"] > 0.5
 
 
-def test_a_network_that_starts_from_a_body_has_its_weights(exported):
+def test_a_network_that_starts_from_a_body_has_its_weights():
     config = load_config(BODY / "own.yaml", [f"training.start_from={BODY}"])
     started, body = start_from(BODY, ["lights", "fan", "_unknown_", "_silence_"], config), load_torch_model(BODY)
     for name, weight in started.state_dict().items():
