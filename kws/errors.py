@@ -65,3 +65,8 @@ class ModelError(KwsError):
 
     def __init__(self, message: str, code: str = "bad_model") -> None:
         super().__init__(message, code)
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error of a library says, without what some write below it; of one without words, its name."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -9,24 +9,20 @@ Exit code 3 if a request failed while the copies were replaced.
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
 import requests
-from load_client import Load, run
+from load_client import FIGURES, Load, read_recordings, run
 
-from kws.audio.decode import read_bytes
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
 from kws.errors import KwsError
-from kws.inference.batch.inputs import list_inputs
 
 CONFIGURATION = Path(__file__).resolve().parents[1] / "torchserve/haproxy.cfg"
 IMAGE = "kws-serve:v1"
@@ -114,10 +110,7 @@ def proxy() -> Iterator[None]:
 
 def print_row(name: str, load: Load) -> None:
     """Print a row of the table."""
-    row = load.summary()
-    times = "".join(f"{row[key]:9.1f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
-    print(f"{name:<18}{row['rate']:7.0f}{row['requests']:10,}{row['answers_per_second']:11.1f}{times}"
-          f"  {row['failures'] or 'none'}", flush=True)
+    print(f"{name:<18}{load.rate:7.0f}{load.figures()}  {load.summary()['failures'] or 'none'}", flush=True)
 
 
 def replace_under_load(bodies: Sequence[bytes], rate: float) -> Load:
@@ -145,11 +138,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Measure, print a table."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    recordings = list_inputs(args.recordings)
-    every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
-    bodies = [read_bytes(row.location, row.path) for row in every]
+    bodies = read_recordings(args.recordings)
     with proxy():
-        print("copies             rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  failures")
+        print(f"copies             rate/s{FIGURES}  failures")
         for count, name in enumerate(FIRST_PORTS, start=1):
             start(name)
             wait_until_up(name, count)

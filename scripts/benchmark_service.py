@@ -9,24 +9,20 @@ No rate is asked for longer than ten minutes, and a service whose 95th percentil
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
 import psutil
 import requests
-from load_client import run
+from load_client import FIGURES, read_recordings, run
 
-from kws.audio.decode import read_bytes
 from kws.commands.cli import EXIT_OK, add_verbosity, guard, start_logging
 from kws.errors import KwsError
-from kws.inference.batch.inputs import list_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHSERVE, PEER = "kws, TorchServe", "FastAPI, transformers.pipeline"
@@ -109,18 +105,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Measure both, print a table."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    recordings = list_inputs(args.recordings)
-    every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
-    wavs = [read_bytes(row.location, row.path) for row in every]
+    wavs = read_recordings(args.recordings)
     subprocess.run([sys.executable, ROOT / "scripts/archive.py", args.model], check=True)
     for name, url in URLS.items():
         with started(name, args.model.resolve(), wavs[0]) as process:
-            print(f"\n{name}\n  rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  MB   failures")
+            print(f"\n{name}\n  rate/s{FIGURES}  MB   failures")
             for rate in args.rates:
-                row = run(url, wavs, rate, min(args.requests, round(_MAX_SECONDS * rate))).summary()
-                times = "".join(f"{row[key]:9.1f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
-                print(f"{rate:8.0f}{row['requests']:10,}{row['answers_per_second']:11.1f}{times}{memory(process):6.0f}"
-                      f"  {row['failures'] or 'none'}", flush=True)
+                load = run(url, wavs, rate, min(args.requests, round(_MAX_SECONDS * rate)))
+                row = load.summary()
+                print(f"{rate:8.0f}{load.figures()}{memory(process):6.0f}  {row['failures'] or 'none'}", flush=True)
                 if row["p95_ms"] > _TOO_SLOW_MS:
                     break
             if name == TORCHSERVE:

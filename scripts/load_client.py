@@ -2,19 +2,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
 import aiohttp
 import numpy as np
 from matplotlib.figure import Figure
 
-from kws.errors import KwsError
+from kws.audio.decode import read_bytes
+from kws.errors import DataError, KwsError
+from kws.inference.batch.inputs import list_inputs
 
 OK = "200"
+FIGURES = "  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms"  # the head of `Load.figures`
 _WARM_UP_SECONDS = 2.0
+_MOST_RECORDINGS = 1000
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,25 @@ class Load:
         return {"rate": self.rate, "requests": len(self.outcomes),
                 "answers_per_second": round(len(self.due) / finished, 1), "p50_ms": p50, "p95_ms": p95, "p99_ms": p99,
                 "max_ms": most, "failures": dict(zip(kinds.tolist(), counts.tolist()))}
+
+    def figures(self) -> str:
+        """Lay out requests, answers per second and percentiles as a part of a table's row, headed by FIGURES."""
+        row = self.summary()
+        times = "".join(f"{row[name]:9.1f}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+        return f"{row['requests']:10,}{row['answers_per_second']:11.1f}{times}"
+
+
+def read_recordings(source: Path) -> list[bytes]:
+    """Read what is to be sent: a thousand recordings, spread evenly over a folder or manifest, or all of fewer.
+
+    Raises:
+        DataError: "no_input" if there are none.
+    """
+    recordings = list_inputs(source)
+    if not recordings.count:
+        raise DataError(f"{source}: no rows; expected recordings to send", "no_input")
+    every = islice(recordings, 0, None, math.ceil(recordings.count / _MOST_RECORDINGS))
+    return [read_bytes(row.location, row.path) for row in every]
 
 
 def run(url: str, bodies: Sequence[bytes], rate: float, count: int, timeout: float = 10.0, seed: int = 0,

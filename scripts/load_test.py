@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from itertools import islice
 from pathlib import Path
 from typing import Optional, Sequence
 
-from load_client import load_figure, run
+from load_client import FIGURES, load_figure, read_recordings, run
 
-from kws.audio.decode import read_bytes
 from kws.commands.cli import EXIT_OK, EXIT_SOME_FAILED, add_verbosity, guard, start_logging
-from kws.errors import DataError
 from kws.files.atomic import atomic_file
-from kws.inference.batch.inputs import list_inputs
 
 URL = "http://127.0.0.1:8080/predictions/kws"
 
@@ -43,20 +38,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Measure, print a table, write the reports."""
     args = parse_args(argv)
     start_logging(args.verbose)
-    recordings = list_inputs(args.recordings)
-    if not recordings.count:
-        raise DataError(f"{args.recordings}: no rows; expected recordings to send", "no_input")
-    every = islice(recordings, 0, None, math.ceil(recordings.count / 1000))
-    bodies = [read_bytes(row.location, row.path) for row in every]
+    bodies = read_recordings(args.recordings)
     headers = {"Authorization": f"Bearer {args.token}"} if args.token else None
     loads = []
-    print("  rate/s  requests  answers/s   p50 ms   p95 ms   p99 ms   max ms  failures")
+    print(f"  rate/s{FIGURES}  failures")
     for rate in args.rates:
         loads.append(run(args.url, bodies, rate, args.requests, headers=headers))
-        row = loads[-1].summary()
-        times = "".join(f"{row[name]:9.1f}" for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
-        print(f"{rate:8.0f}{row['requests']:10,}{row['answers_per_second']:11.1f}{times}  {row['failures'] or 'none'}",
-              flush=True)
+        print(f"{rate:8.0f}{loads[-1].figures()}  {loads[-1].summary()['failures'] or 'none'}", flush=True)
     args.output.mkdir(parents=True, exist_ok=True)
     with atomic_file(args.output / "load.json") as path:
         path.write_text(json.dumps([load.summary() for load in loads], indent=2), encoding="utf-8")

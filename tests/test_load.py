@@ -1,14 +1,11 @@
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
-from load_client import Load, run
+from load_client import Load, read_recordings, run
 
-from kws.errors import KwsError
+from kws.errors import DataError, KwsError
 
 
 class Picky(BaseHTTPRequestHandler):
@@ -71,6 +68,13 @@ def test_percentiles_are_of_all_requests_failed_ones_too():
 
 def test_an_empty_manifest_is_no_load(tmp_path):
     (tmp_path / "empty.csv").write_text("path\n")
-    done = subprocess.run([sys.executable, str(Path(__file__).parents[1] / "scripts/load_test.py"),
-                           str(tmp_path / "empty.csv"), "--url", "http://127.0.0.1:9/"], capture_output=True, text=True)
-    assert done.returncode == 2 and "no rows" in done.stderr and "internal" not in done.stderr
+    with pytest.raises(DataError, match="empty.csv: no rows"):
+        read_recordings(tmp_path / "empty.csv")
+
+
+def test_of_many_recordings_a_thousand_are_sent_from_first_to_last(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.wav").write_bytes(bytes([number]))
+    assert read_recordings(tmp_path) == [b"\0", b"\1", b"\2"]
+    (tmp_path / "many.csv").write_text("path\n" + "0.wav\n1.wav\n2.wav\n" * 1000)
+    assert read_recordings(tmp_path / "many.csv") == [b"\0"] * 1000  # every third

@@ -69,7 +69,7 @@ def test_the_road_ends_with_a_measured_model(trained):
     assert "epoch 2/2" in (trained / "runs/kws.log").read_text()
 
 
-def test_a_manifest_is_evaluated_as_the_split_is(trained, monkeypatch, capsys):
+def test_a_manifest_is_evaluated_as_the_split_is(trained, monkeypatch):
     monkeypatch.chdir(trained)
     manifest = load_from_disk("prepared/kws/manifest").to_pandas()
     manifest = manifest[manifest["split"] == "testing"]
@@ -153,37 +153,34 @@ def test_other_training_takes_one_process_too(work, monkeypatch, capsys, command
     assert not (work / "models").exists() and not (work / "prepared").exists()
 
 
-def first_clip(work):
-    return sorted((work / "data/yes").iterdir())[0]
+def clips(work):
+    return sorted((work / "data/yes").iterdir())
 
 
-@pytest.mark.parametrize("content, expected", [
-    (lambda good: b"", "0 bytes"), (lambda good: good[:44], "header promises"), (lambda good: good[:2000], "promises"),
-    (lambda good: b"this is text", "not readable as audio")], ids=["empty", "header only", "truncated", "text"])
-def test_a_broken_recording_stops_the_preparation(work, capsys, content, expected):
-    path = first_clip(work)
-    path.write_bytes(content(path.read_bytes()))
+def test_broken_recordings_stop_the_preparation_and_are_named(work, capsys):
+    empty, header, part, text, nan, *_ = clips(work)
+    good = empty.read_bytes()
+    for path, content in ((empty, b""), (header, good[:44]), (part, good[:2000]), (text, b"this is text")):
+        path.write_bytes(content)
+    soundfile.write(nan, [0.1, float("nan")] * 4000, 16000, subtype="FLOAT")
     assert run("prepare", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
     message = capsys.readouterr().err
-    assert f"yes/{path.name}" in message and expected in message and "Traceback" not in message
+    for path, told in ((empty, "0 bytes"), (header, "header promises"), (part, "header promises"),
+                       (text, "not readable as audio"), (nan, "NaN")):
+        assert [told in line for line in message.splitlines() if f"yes/{path.name}: " in line] == [True]
+    assert "Traceback" not in message
     assert not (work / "prepared/kws").exists() and not list((work / "prepared").glob(".*"))
     assert "error" in (work / "reports/data.json").read_text()
 
 
-def test_nan_samples_stop_the_preparation(work, capsys):
-    path = first_clip(work)
-    soundfile.write(path, [0.1, float("nan")] * 4000, 16000, subtype="FLOAT")
-    assert run("prepare", CONFIG, *SETTINGS) == EXIT_BAD_INPUT
-    assert "NaN" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("rate, channels, subtype", [(8000, 1, "PCM_16"), (16000, 2, "PCM_16"), (16000, 1, "PCM_24"),
-                                                     (16000, 1, "FLOAT"), (44100, 2, "FLOAT")])
-def test_other_formats_are_converted(work, capsys, rate, channels, subtype):
-    path = first_clip(work)
-    samples, _ = soundfile.read(path)
-    soundfile.write(path, samples[:, None].repeat(channels, axis=1), rate, subtype=subtype)
+def test_other_formats_are_converted(work):
+    formats = ((8000, 1, "PCM_16"), (16000, 2, "PCM_16"), (16000, 1, "PCM_24"), (16000, 1, "FLOAT"),
+               (44100, 2, "FLOAT"))
+    for path, (rate, channels, subtype) in zip(clips(work), formats):
+        samples, _ = soundfile.read(path)
+        soundfile.write(path, samples[:, None].repeat(channels, axis=1), rate, subtype=subtype)
     assert run("prepare", CONFIG, *SETTINGS) == 0
+    assert (work / "prepared/kws/store.json").is_file()
 
 
 @pytest.mark.parametrize("arguments, expected", [

@@ -9,12 +9,12 @@ from typing import Any, BinaryIO, Iterator
 
 import numpy as np
 import soundfile
-import soxr
 
+from kws.audio.conversion import Converter
 from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, decode, hear
 from kws.audio.formats import EXPECTED, complete
 from kws.audio.wav import Content, Wav, find_wav
-from kws.errors import AudioError
+from kws.errors import AudioError, first_line
 
 MAX_COMPRESSED_BYTES = 2**30  # the bytes of all but WAV are held in memory while they are decoded
 _BLOCK_SECONDS = 10
@@ -54,12 +54,11 @@ def file_blocks(file: soundfile.SoundFile, sample_rate: int, name: str) -> Itera
     Raises:
         AudioError: as `hear` does; "truncated_audio" at the end, if less could be decoded than there should be.
     """
-    stream = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32", quality="HQ")
+    converter = Converter(file.samplerate, sample_rate)
     while len(block := file.read(_BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
         mono, _ = hear(block, file.samplerate, file.samplerate, name)
-        yield mono if file.samplerate == sample_rate else stream.resample_chunk(mono)
-    if file.samplerate != sample_rate:
-        yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+        yield converter.convert(mono[:, None])
+    yield converter.finish()
     if file.tell() < file.frames:
         raise AudioError(f"{name}: {file.tell():,} of {file.frames:,} samples could be decoded. Is the file damaged?",
                          "truncated_audio")
@@ -87,7 +86,7 @@ def _open_content(content: Content, name: str) -> Iterator[soundfile.SoundFile]:
         with _Forwards(source) as sound:
             yield sound
     except (soundfile.LibsndfileError, TypeError) as error:
-        raise AudioError(f"{name}: not readable as audio ({str(error).splitlines()[0]}); {EXPECTED}") from None
+        raise AudioError(f"{name}: not readable as audio ({first_line(error)}); {EXPECTED}") from None
 
 
 class _Forwards(soundfile.SoundFile):

@@ -16,8 +16,8 @@ import soxr
 
 from kws.audio.formats import EXPECTED, complete
 from kws.audio.wav import Wav, find_wav
-from kws.errors import AudioError
-from kws.files.places import first_line, is_remote, place
+from kws.errors import AudioError, first_line
+from kws.files.places import is_remote, place
 from kws.model.window import FULL_SCALE
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})

@@ -20,8 +20,9 @@ from kws.audio.decode import DEFAULT_LIMITS, check_scale
 from kws.audio.formats import EXPECTED, complete
 from kws.audio.mp3 import is_mp3
 from kws.audio.rate_watch import STANDARD_RATES, RateWatch
-from kws.audio.wav import STREAMING_SIZE, Order, Wav, is_chunk
+from kws.audio.wav import STREAMING_SIZE, Wav, byte_order, is_chunk
 from kws.errors import AudioError
+from kws.model.window import FULL_SCALE
 
 MAX_WHOLE_BYTES = 2**28  # of a file in another format than WAV, which is read to its end first
 RATES, CHANNELS = range(1000, 768_001), range(1, 65)  # Hz, and how many, of samples without a header
@@ -56,7 +57,7 @@ class RawFormat:
         """Decode whole frames to [T, channels] float32."""
         if self.subtype == "PCM_16":  # in a tenth of the time, to the same numbers
             samples = np.frombuffer(content, "<i2" if self.endian == "LITTLE" else ">i2").reshape(-1, self.channels)
-            return samples.astype(np.float32) / 32768
+            return samples.astype(np.float32) / FULL_SCALE
         samples, _ = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True, samplerate=self.rate,
                                     channels=self.channels, format="RAW", subtype=self.subtype, endian=self.endian)
         return samples
@@ -96,7 +97,7 @@ def _wav_blocks(pipe: BinaryIO, head: bytes, sample_rate: int, raw: Optional[Raw
     form, size = _find_samples(pipe, head, name)
     try:
         with soundfile.SoundFile(io.BytesIO(Wav(head, form, 0, 0).bare())) as file:
-            found = RawFormat(file.samplerate, file.channels, file.subtype, "BIG" if head[:4] == b"RIFX" else "LITTLE",
+            found = RawFormat(file.samplerate, file.channels, file.subtype, byte_order(head).upper(),
                               file.channels * _PLAIN.get(file.subtype, 0))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{name}: not readable as audio ({error.error_string.strip()}); {EXPECTED}") from None
@@ -106,8 +107,8 @@ def _wav_blocks(pipe: BinaryIO, head: bytes, sample_rate: int, raw: Optional[Raw
     if 0 < found.frame_bytes <= _MAX_FRAME_BYTES:
         yield from _convert(_samples_of_wav(pipe, size, head, name), found, sample_rate, name, clock)
         return
-    header = head + b"fmt " + len(form).to_bytes(4, _order(head)) + form + b"\0" * (len(form) % 2)
-    header += b"data" + size.to_bytes(4, _order(head))
+    header = head + b"fmt " + len(form).to_bytes(4, byte_order(head)) + form + b"\0" * (len(form) % 2)
+    header += b"data" + size.to_bytes(4, byte_order(head))
     yield from recording_blocks(_read_whole(pipe, header, name), sample_rate, DEFAULT_LIMITS, name)
 
 
@@ -115,7 +116,7 @@ def _find_samples(pipe: BinaryIO, head: bytes, name: str) -> tuple[bytes, int]:
     """Read up to the samples of a WAV file; return its format chunk, and how many bytes of samples it promises."""
     form = b""
     while len(header := _read_exactly(pipe, 8)) == 8:
-        kind, size = header[:4], int.from_bytes(header[4:], _order(head))
+        kind, size = header[:4], int.from_bytes(header[4:], byte_order(head))
         if kind == b"data":
             if len(form) < 16:
                 raise AudioError(f"{name}: a WAV file whose format chunk has {len(form)} bytes; expected 16 or more")
@@ -201,7 +202,3 @@ def _read_whole(pipe: BinaryIO, head: bytes, name: str) -> bytes:
         raise AudioError(f"{name}: more than {MAX_WHOLE_BYTES:,} bytes, the limit of all but WAV from a pipe; convert "
                          "it on the way: ffmpeg -i - -f wav - | kws listen -", "too_large")
     return content
-
-
-def _order(head: bytes) -> Order:
-    return "big" if head[:4] == b"RIFX" else "little"

@@ -41,7 +41,7 @@ class Wav:
 
     def header(self) -> bytes:
         """Build what stands before the samples in a file of format and samples only; its sizes are true."""
-        order = _order(self.content)
+        order = byte_order(self.content)
         form = self.format + b"\0" * (len(self.format) % 2)
         whole = 20 + len(form) + self.size
         if whole >= 2**32:  # RF64 (EBU Tech 3306) states sizes of eight bytes in a chunk of its own
@@ -56,7 +56,8 @@ class Wav:
         return self.header() + self.content[self.start:self.start + self.size]
 
 
-def _order(content: Content) -> Order:
+def byte_order(content: Content) -> Order:
+    """Return the byte order of a WAV file, as its first bytes say."""
     return "big" if content[:4] == b"RIFX" else "little"
 
 
@@ -68,7 +69,7 @@ def find_wav(content: Content, name: str) -> Optional[Wav]:
     """
     if content[:4] not in (b"RIFF", b"RIFX") or content[8:12] != b"WAVE":
         return None
-    order, position, form = _order(content), 12, b""
+    order, position, form = byte_order(content), 12, b""
     while position + 8 <= len(content):
         kind, size = content[position:position + 4], int.from_bytes(content[position + 4:position + 8], order)
         position += 8

@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from kws.audio.folders import STREAMS_FOLDER
 from kws.commands.cli import EXIT_OK, add_config, add_stream_model, chosen_model, logger, within
 from kws.errors import DataError
+from kws.inference.detector import DetectorSettings
 from kws.model.folder import SHIPPED, STREAM_FILE
+
+if TYPE_CHECKING:
+    from kws.evaluation.stream_evaluation import StreamSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,18 @@ def _missing(*paths: Path) -> Optional[str]:
     return next((f"{path}: not there" for path in paths if not path.exists()), None)
 
 
+def _rule_for(per_hour: float, streams: StreamSet, folder: Path) -> DetectorSettings:
+    """Choose the threshold for so many false accepts an hour of speech without keywords."""
+    from kws.evaluation.threshold_advice import confidence_for, with_confidence
+
+    speech, settings = streams.keyword_free_speech, streams.model.settings
+    confidence = confidence_for(per_hour, speech, settings)
+    if 0 < per_hour * speech.hours < 1:
+        logger.warning("%s: %.2g hours of speech without keywords are too short to tell %g false accepts an hour; the "
+                       "threshold is a guess", folder, speech.hours, per_hour)
+    return with_confidence(settings, confidence)
+
+
 def run(args: argparse.Namespace) -> int:
     """Listen, choose, count, write the reports, print the table."""
     from dataclasses import asdict
@@ -50,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     from kws.evaluation.stream_evaluation import StreamSet
     from kws.evaluation.stream_report import (check_report, evaluate_streams, figures, summary, write_empty_report,
                                               write_report)
-    from kws.evaluation.threshold_advice import confidence_for, with_confidence
     from kws.inference.listening import StreamModel
     from kws.tracking.results import log_evaluation
     from kws.tracking.run_file import read_run
@@ -70,13 +85,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     model = StreamModel(args.model / STREAM_FILE)
     streams = StreamSet.listen(folder, model)
-    settings = model.settings
-    if args.per_hour is not None:
-        speech = streams.keyword_free_speech
-        settings = with_confidence(settings, confidence_for(args.per_hour, speech, settings))
-        if 0 < args.per_hour * speech.hours < 1:
-            logger.warning("%s: %.2g hours of speech without keywords are too short to tell %g false accepts an hour; "
-                           "the threshold is a guess", folder, speech.hours, args.per_hour)
+    settings = model.settings if args.per_hour is None else _rule_for(args.per_hour, streams, folder)
     evaluation = evaluate_streams(streams, settings)
     write_report(evaluation, args.output, f"{args.model} on {folder}", args.timeline)
     if args.write:

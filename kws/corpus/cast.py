@@ -79,6 +79,12 @@ def whole_cast(seed: int) -> Iterator[Speaker]:
                       hiss=rng.uniform(0.0, 0.95), part=_PARTS.get(variant, TRAINING))
 
 
+def utterance(speaker: Speaker, word: str, rng: np.random.Generator) -> Utterance:
+    """Draw how a speaker says a word this time."""
+    return Utterance(word.replace("_", " "), speed=speaker.speed * rng.uniform(0.88, 1.12),
+                     pitch=speaker.pitch * rng.uniform(0.9, 1.1))
+
+
 def say_words(speaker: Speaker, utterances: Sequence[Utterance], seed: int) -> list[np.ndarray]:
     """Have everything said; what is too long for a clip is said again, faster, never cut.
 

@@ -16,9 +16,8 @@ from scipy import signal
 
 from kws.corpus import acoustics, sentences
 from kws.corpus.acoustics import SAMPLE_RATE
-from kws.corpus.cast import Speaker, say_words
-from kws.corpus.talk import share, talk
-from kws.corpus.voices import Utterance
+from kws.corpus.cast import Speaker, say_words, utterance
+from kws.corpus.talk import share, talks
 from kws.model.labels import UNKNOWN
 
 _TALK = "talk.flac"
@@ -67,8 +66,7 @@ def write_streams(folder: Path, cast: Sequence[Speaker], keywords: Sequence[str]
     if not cast:
         return
     texts = sentences.without(sentences.FOR_TESTING, keywords)
-    talkers = enumerate(cast if texts else ())
-    talks = executor.map(lambda job: talk(job[1], share(texts, job[0], _SENTENCES), seed), talkers)
+    talking = talks(cast, texts, _SENTENCES, seed, executor)
     words = executor.map(lambda job: _say(job[1], job[0], keywords, others, seed), enumerate(cast))
     said = list(words)  # by speaker and condition
     lengths, events = {}, []
@@ -79,7 +77,7 @@ def write_streams(folder: Path, cast: Sequence[Speaker], keywords: Sequence[str]
         lengths[name] = len(sound)
         events += found
     if texts:
-        sound = np.concatenate(list(talks))
+        sound = np.concatenate(list(talking))
         acoustics.write(folder / _TALK, sound)
         lengths[_TALK] = len(sound)
     _write_tables(folder, lengths, events)
@@ -94,8 +92,7 @@ def _say(speaker: Speaker, number: int, keywords: Sequence[str], others: Sequenc
         turn = number + condition
         chosen = [*share(keywords, turn, _KEYWORDS), *share(others, turn, _OTHERS)]
         names.append([UNKNOWN if word in others else word for word in chosen])
-        utterances += [Utterance(word.replace("_", " "), speed=speaker.speed * rng.uniform(0.88, 1.12),
-                                 pitch=speaker.pitch * rng.uniform(0.9, 1.1)) for word in chosen]
+        utterances += [utterance(speaker, word, rng) for word in chosen]
     spoken = iter(say_words(speaker, utterances, seed))
     return [[_heard(name, next(spoken), speaker) for name in condition] for condition in names]
 

@@ -10,18 +10,19 @@ import hashlib
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
+from typing import Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from kws.audio.folders import NEGATIVES_FOLDER, NOISE_FOLDER, STREAMS_FOLDER
 from kws.corpus import acoustics, sentences, stream_set, voices
-from kws.corpus.cast import TESTING, TRAINING, Speaker, engine_seed, say_words, speaker_name, variants, whole_cast
-from kws.corpus.talk import share, talk
+from kws.corpus.cast import (TESTING, TRAINING, Speaker, engine_seed, say_words, speaker_name, utterance, variants,
+                             whole_cast)
 from kws.corpus.engines import ESPEAK
+from kws.corpus.talk import talks
 from kws.corpus.voices import Utterance, Voice
 from kws.errors import DataError
 from kws.files.atomic import atomic_folder
@@ -71,21 +72,27 @@ def synthesize(destination: Path, keywords: Sequence[str] = KEYWORDS, words: Seq
     _check_destination(destination, overwrite)
     cast = list(whole_cast(seed))[:speakers]
     logger.info("%d speakers say %d words, %d clips each", len(cast), len(takes), sum(takes.values()))
-    with atomic_folder(destination) as folder:
-        executor = ThreadPoolExecutor(workers or available_cores())  # a thread per process of a voice
-        try:
-            places = {word: folder / word for word in takes}
-            jobs = executor.map(lambda speaker: _write_clips(places, speaker, takes, seed), cast)
-            babblers = _babblers(seed)
-            _write_noises(folder / NOISE_FOLDER, babblers, seed)
-            clips = sum(tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None))
-            _write_talk(folder / NEGATIVES_FOLDER, [item for item in cast if item.part == TRAINING], keywords, seed,
-                        executor)
-            stream_set.write_streams(folder / STREAMS_FOLDER, [item for item in cast if item.part == TESTING], keywords,
-                                     [word for word in words if word not in keywords], babblers, seed, executor)
-            return clips
-        finally:  # also after Ctrl-C: nobody may write to the folder any more when it is removed
-            executor.shutdown(wait=True, cancel_futures=True)
+    with atomic_folder(destination) as folder, _threads(workers) as executor:
+        places = {word: folder / word for word in takes}
+        jobs = executor.map(lambda speaker: _write_clips(places, speaker, takes, seed), cast)
+        babblers = _babblers(seed)
+        _write_noises(folder / NOISE_FOLDER, babblers, seed)
+        clips = sum(tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None))
+        _write_talk(folder / NEGATIVES_FOLDER, [item for item in cast if item.part == TRAINING], keywords, seed,
+                    executor)
+        stream_set.write_streams(folder / STREAMS_FOLDER, [item for item in cast if item.part == TESTING], keywords,
+                                 [word for word in words if word not in keywords], babblers, seed, executor)
+        return clips
+
+
+@contextmanager
+def _threads(count: Optional[int]) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads, one for each process of a voice; at the end, also after Ctrl-C, nobody writes any more."""
+    executor = ThreadPoolExecutor(count or available_cores())
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def tree_digest(folder: Path) -> str:
@@ -152,9 +159,7 @@ def _write_talk(folder: Path, cast: Sequence[Speaker], keywords: Sequence[str], 
                 executor: ThreadPoolExecutor) -> None:
     """Write a recording of sentences without a keyword by each speaker; none if every sentence has one."""
     texts = sentences.without(sentences.FOR_TRAINING, keywords)
-    jobs = executor.map(lambda job: talk(job[1], share(texts, job[0], _SENTENCES), seed),
-                        enumerate(cast if texts else ()))
-    for speaker, samples in zip(cast, jobs):
+    for speaker, samples in zip(cast, talks(cast, texts, _SENTENCES, seed, executor)):
         acoustics.write(folder / f"{speaker.name}.flac", samples)
 
 
@@ -176,13 +181,10 @@ def add_voices(folder: Path, keywords: Sequence[str], seed: int) -> None:
         for word in takes:
             written.callback(_remove_if_empty, folder / word)  # after all else: nothing stays of what failed
         places = {word: written.enter_context(atomic_folder(folder / word / SYNTHETIC)) for word in takes}
-        executor = ThreadPoolExecutor(available_cores())  # a thread per process of a voice
-        try:
-            jobs = executor.map(lambda speaker: _write_clips(places, speaker, takes, seed), cast)
-            for _ in tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None):
-                pass
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+        executor = written.enter_context(_threads(None))
+        jobs = executor.map(lambda speaker: _write_clips(places, speaker, takes, seed), cast)
+        for _ in tqdm(jobs, desc="voices", total=len(cast), unit="voice", disable=None):
+            pass
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -196,8 +198,7 @@ def _write_clips(places: Mapping[str, Path], speaker: Speaker, takes: Mapping[st
     utterances = []
     for word, take in names:
         rng = acoustics.generator(seed, speaker.name, word, take, "speech")
-        utterances.append(Utterance(word.replace("_", " "), speed=speaker.speed * rng.uniform(0.88, 1.12),
-                                    pitch=speaker.pitch * rng.uniform(0.9, 1.1)))
+        utterances.append(utterance(speaker, word, rng))
     spoken = say_words(speaker, utterances, seed)
     for (word, take), waveform in zip(names, spoken):
         rng = acoustics.generator(seed, speaker.name, word, take, "recording")

@@ -1,7 +1,8 @@
 """Talk in which no keyword is said: what a detector hears most of the time."""
 from __future__ import annotations
 
-from typing import Sequence
+from concurrent.futures import Executor
+from typing import Iterator, Sequence
 
 import numpy as np
 
@@ -28,6 +29,13 @@ def talk(speaker: Speaker, sentences: Sequence[str], seed: int) -> np.ndarray:
     return acoustics.record_talk(trimmed, speaker.response, speaker.hiss, rng)
 
 
-def share(sentences: Sequence[str], number: int, count: int) -> list[str]:
-    """Deal out sentences to speakers, `count` to each, all of them in turn; [] if there are none."""
-    return [sentences[(number * count + index) % len(sentences)] for index in range(count)] if sentences else []
+def talks(cast: Sequence[Speaker], sentences: Sequence[str], count: int, seed: int,
+          executor: Executor) -> Iterator[np.ndarray]:
+    """Have everybody of a cast say `count` sentences: [T] int16 each, in order; none if there are no sentences."""
+    return executor.map(lambda job: talk(job[1], share(sentences, job[0], count), seed),
+                        enumerate(cast if sentences else ()))
+
+
+def share(texts: Sequence[str], number: int, count: int) -> list[str]:
+    """Deal out sentences or words to speakers, `count` to each, all of them in turn; [] if there are none."""
+    return [texts[(number * count + index) % len(texts)] for index in range(count)] if texts else []

@@ -12,7 +12,6 @@ from kws.data.inspection import Inspection, inspect_file, is_clipped, quantise, 
 from kws.errors import AudioError
 
 _WHOLE = Limits(max_seconds=60.0, max_bytes=2**24)  # up to this size a recording is decoded as clips are
-_BLOCK_BYTES = 2**20
 
 
 def inspect_background(path: str, root: Path, sample_rate: int, scratch: Path) -> Inspection:
@@ -55,8 +54,5 @@ def _inspect_in_blocks(path: str, root: Path, sample_rate: int, scratch: Path) -
 
 
 def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import math
 import mmap
-import os
 import signal
 import sys
 from collections import deque
@@ -24,6 +23,7 @@ import numpy as np
 
 from kws.audio.decode import Limits, decode_recording, read_bytes
 from kws.errors import AudioError, DataError
+from kws.inference.cores import available_cores
 from kws.model.window import FULL_SCALE, loudest_start, pad_or_crop
 
 FLOOR_DB = -120.0  # level of digital silence, and of anything below
@@ -160,9 +160,7 @@ def _worth_starting(num_files: int) -> int:
     Threads gain nothing (measured: 3,200 WAV files/s against 3,700 in one thread: decoding short files mostly
     holds the interpreter lock), and only `fork` starts processes without importing the caller's program again.
     """
-    if num_files < _INLINE_FILES or sys.platform != "linux":
-        return 1
-    return len(os.sched_getaffinity(0))
+    return 1 if num_files < _INLINE_FILES or sys.platform != "linux" else available_cores()
 
 
 def _inspect_in_processes(inspect: partial[Inspection], paths: Sequence[str], num_samples: int,

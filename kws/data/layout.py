@@ -14,13 +14,12 @@ from kws.audio.folders import (NEGATIVES_FOLDER, NOISE_FOLDER, STREAMS_FOLDER, S
 from kws.data.problems import Problem
 from kws.data.split import TESTING_LIST, VALIDATION_LIST, SplitRule
 from kws.errors import DataError
-from kws.model.labels import SILENCE, LabelSet, normal
+from kws.model.labels import CONTROL, SILENCE, LabelSet, normal
 
 # Where the speaker stands in the path of a clip. Speech Commands: <word>/<speaker>_nohash_<number of the take>.wav
 SPEAKER_PATTERN = "(?P<speaker>[^/]+?)_nohash_[^/]*$"
 NO_WORD = "outside of a word's folder"
 _READ_ELSEWHERE = (VALIDATION_LIST, TESTING_LIST, NEGATIVES_FOLDER, STREAMS_FOLDER, TAKES_FOLDER)
-_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # undecodable bytes of a name arrive as lone surrogates
 _MAX_NAMED = 40  # words that a message lists
 
 
@@ -105,7 +104,7 @@ def _readable(root: Path) -> Iterator[Entry]:
 
 
 def _checked(root: Path, path: str) -> str:
-    if _NOT_TEXT.search(path):
+    if CONTROL.search(path):
         raise DataError(f"{root}: the name {path!r} is not text; expected UTF-8 without control characters. Rename it",
                         "bad_name")
     return path

@@ -49,9 +49,7 @@ class NoiseBank:
         Returns:
             the bank; None where there are no recordings.
         """
-        begin, end = PARTS[split]
-        parts = [noise[int(begin * len(noise)):int(end * len(noise))] for noise in store.noise.values()]
-        recordings = [part for part in parts if len(part)]
+        recordings = noise_of_split(store, split)
         if not recordings:
             return None
         if split == TRAINING:
@@ -86,6 +84,13 @@ class NoiseBank:
         """Have windows drawn onto a device, in place; the recordings stay where they are."""
         self._device = torch.device(device)
         return self
+
+
+def noise_of_split(store: PreparedStore, split: str) -> list[np.ndarray]:
+    """Cut the part of each of a store's recordings that belongs to a split: [T'] int16, T' >= 1."""
+    begin, end = PARTS[split]
+    parts = [noise[int(begin * len(noise)):int(end * len(noise))] for noise in store.noise.values()]
+    return [part for part in parts if len(part)]
 
 
 def _filled(recording: np.ndarray, num_samples: int) -> np.ndarray:

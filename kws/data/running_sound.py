@@ -11,13 +11,14 @@ import numpy as np
 import soxr
 from scipy import signal
 
+from kws.model.window import FULL_SCALE
+
 _LEVEL_DB = -25.0  # of what is in front, of its active moments, before the whole is made louder or quieter
 _ACTIVE_DB = 25.0  # below the loudest moment, down to which a moment counts as active
 _BLOCK_SECONDS = 0.02
 _QUIETEST = 1e-3  # active level below which a clip holds no voice
 _HUSHED = 0.15  # of compositions in which what is behind the words stops for them
 _IN_ROOM = 0.25  # of compositions
-_FULL_SCALE = np.float32(32768)
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class Composer:
 
     def _cut(self, recording: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
         start = int(rng.integers(max(len(recording) - size, 0) + 1))
-        return np.resize(recording[start:start + size], size) / _FULL_SCALE
+        return np.resize(recording[start:start + size], size) / np.float32(FULL_SCALE)
 
     def _warped(self, sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Play it faster or slower, rate and pitch together, band-limited."""
@@ -209,7 +210,7 @@ def _voice_of(clip: np.ndarray, sample_rate: int) -> Optional[np.ndarray]:
     sounds = np.flatnonzero(clip)
     if len(sounds) < sample_rate // 10:
         return None
-    voice = clip[sounds[0]:sounds[-1] + 1] / _FULL_SCALE
+    voice = clip[sounds[0]:sounds[-1] + 1] / np.float32(FULL_SCALE)
     return voice if _active(voice, sample_rate)[1] > _QUIETEST else None
 
 

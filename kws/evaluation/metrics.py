@@ -10,6 +10,8 @@ from sklearn.metrics import (accuracy_score, confusion_matrix, det_curve, f1_sco
 
 from kws.model.labels import LabelSet
 
+_BINS = 15  # of confidence, as in the paper that `expected_calibration_error` follows
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -73,15 +75,15 @@ def keyword_curves(targets: np.ndarray, probabilities: np.ndarray, labels: Label
             "misses": misses, "auc": float(roc_auc_score(is_keyword, scores))}
 
 
-def expected_calibration_error(targets: np.ndarray, probabilities: np.ndarray, num_bins: int = 15) -> float:
+def expected_calibration_error(targets: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean gap between confidence and accuracy over equal-width bins of confidence, weighted by clips.
 
     C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == targets
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=num_bins)
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = np.bincount(bins, weights=correct - confidence)
     return float(np.abs(gaps).sum() / len(targets))
 
 

@@ -144,8 +144,7 @@ def conditions(heard: Sequence[HeardStream], outcomes: Sequence[Outcome]) -> pd.
         for name, found in (("missed", outcome.missed), ("false_accepts", outcome.false_accepts),
                             ("wrong_words", outcome.wrong_words), ("doubles", outcome.doubles)):
             row[name] += len(found)
-        row["latencies"] += [detection.time_seconds - event.voice_end_seconds for event, detection in outcome.hits
-                             if np.isfinite(event.voice_end_seconds)]
+        row["latencies"] += outcome.latencies
     return pd.DataFrame([{"condition": name, **_figures(row)} for name, row in rows.items()])
 
 

@@ -52,8 +52,7 @@ def figures(evaluation: StreamEvaluation) -> dict[str, Any]:
     """Put the result into plain values, the content of metrics.json; those of most interest are numbers on top."""
     table = evaluation.table
     words = int(table["words"].sum())
-    latencies = [detection.time_seconds - event.voice_end_seconds for outcome in evaluation.outcomes
-                 for event, detection in outcome.hits if np.isfinite(event.voice_end_seconds)]
+    latencies = [seconds for outcome in evaluation.outcomes for seconds in outcome.latencies]
     found: dict[str, Any] = {f"miss_rate_{_slug(name)}": rate for name, rate in miss_rates(table).items()}
     for name, rows in table[table["words"] == 0].groupby("condition", sort=False):
         found[f"false_accepts_per_hour_{_slug(str(name))}"] = float(rows["false_accepts_per_hour"].iloc[0])

@@ -22,6 +22,7 @@ from kws.model.labels import UNKNOWN
 LATE_SECONDS = 0.5  # after an event's end in which it is still heard
 DOUBLE_SECONDS = 1.0  # after its end in which hearing it again is a double, not a false accept
 
+_LEVEL = 0.95  # probability that a rate lies in its interval
 _KEYWORD_FREE = ("yes", "no", "unknown")
 
 
@@ -80,6 +81,12 @@ class Outcome:
     false_accepts: tuple[Detection, ...] = ()
     missed: tuple[Event, ...] = ()
 
+    @property
+    def latencies(self) -> list[float]:
+        """Seconds from the end of the voice to its detection, of the hits for which that is known."""
+        return [detection.time_seconds - event.voice_end_seconds for event, detection in self.hits
+                if math.isfinite(event.voice_end_seconds)]
+
 
 def match(detections: Iterable[Detection], events: Sequence[Event]) -> Outcome:
     """Compare detections with what was said, in order of time."""
@@ -106,9 +113,9 @@ def match(detections: Iterable[Detection], events: Sequence[Event]) -> Outcome:
                    tuple(event for index, event in enumerate(keywords) if index not in heard))
 
 
-def poisson_interval(count: int, exposure: float, level: float = 0.95) -> tuple[float, float]:
-    """Bound a rate: `count` events in `exposure` -> exact (lowest, highest) rate; (0, 3.0 / exposure) for none."""
-    tail = (1 - level) / 2 if count else 1 - level
+def poisson_interval(count: int, exposure: float) -> tuple[float, float]:
+    """Bound a rate at 95 %: `count` events in `exposure` -> exact (lowest, highest); (0, 3.0 / exposure) for none."""
+    tail = (1 - _LEVEL) / 2 if count else 1 - _LEVEL
     low = stats.chi2.ppf(tail, 2 * count) / 2 if count else 0.0
     return float(low / exposure), float(stats.chi2.ppf(1 - tail, 2 * count + 2) / 2 / exposure)
 

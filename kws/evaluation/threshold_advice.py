@@ -10,7 +10,7 @@ import numpy as np
 from kws.errors import DataError
 from kws.evaluation.stream_evaluation import StreamSet, conditions, miss_rates
 from kws.evaluation.streams import Outcome, poisson_interval
-from kws.inference.detector import DetectorSettings, score_of
+from kws.inference.detector import DetectorSettings, confidence_of, score_of
 
 # Confidences that can be advised: few digits, and finer where they crowd.
 CONFIDENCES = tuple(np.round([*np.arange(0.02, 0.95, 0.01), *np.arange(0.95, 0.9995, 0.001)], 3).tolist())
@@ -79,9 +79,8 @@ def sweep(streams: StreamSet, settings: DetectorSettings) -> dict[float, list[Ou
     """Judge rules of rising confidence, evenly spread in log-odds, that have no absurd number of false accepts."""
     found: dict[float, list[Outcome]] = {}
     for score in np.arange(7.0, -3.01, -0.25):
-        confidence = float(1 / (1 + np.exp(-score)))
         outcomes = streams.outcomes(replace(settings, threshold=float(score), thresholds={}))
-        found = {confidence: outcomes, **found}
+        found = {confidence_of(score): outcomes, **found}
         if sum(len(outcome.false_accepts) for outcome in outcomes) > _MOST_PER_HOUR * streams.hours:
             break
     return found

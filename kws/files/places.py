@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Iterable, Iterator, Optional, Union
 
-from kws.errors import DataError
+from kws.errors import DataError, first_line
 from kws.files.atomic import atomic_file
 
 _TELLING = (FileNotFoundError, DataError)  # errors that name the file, or say enough
@@ -127,8 +127,3 @@ def stamp(path: Union[Path, str]) -> str:
             return f"{remote.fs.info(remote.path)['size']} {remote.fs.ukey(remote.path)}"
     status = os.stat(path)
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says, without what some libraries write below it."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional, Protocol, cast
 
 import numpy as np
 
-from kws.errors import ModelError
+from kws.errors import ModelError, first_line
 from kws.files.atomic import recover
 from kws.model.folder import CONFIG_FILE, ONNX_FILE
 from kws.model.labels import LabelSet
@@ -50,8 +50,7 @@ def open_session(path: Path, threads: int) -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an exception class for every way in which a file can be wrong
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path}: cannot be loaded ({reason}); export it again") from error
+        raise ModelError(f"{path}: cannot be loaded ({first_line(error)}); export it again") from error
 
 
 class OnnxRuntime:

@@ -12,7 +12,7 @@ from typing import Iterable, Iterator, Optional, Sequence, Union
 import numpy as np
 
 from kws.audio.decode import DEFAULT_LIMITS, Limits, Source, check_scale, decode, hear, samples_of
-from kws.errors import AudioError, ModelError
+from kws.errors import AudioError, ModelError, first_line
 from kws.files.places import is_remote
 from kws.inference.decision import Detection, Prediction, check_logits, decide, probabilities
 from kws.inference.detector import DetectorSettings
@@ -226,8 +226,8 @@ def _array(clip: object, name: str) -> np.ndarray:
     try:
         return np.asarray(clip)
     except (TypeError, RuntimeError, ValueError) as error:  # a tensor on a GPU, or one with a gradient
-        reason = str(error).splitlines()[0][:200]
-        raise AudioError(f"{name}: a {type(clip).__name__} that does not become an array ({reason})") from None
+        raise AudioError(f"{name}: a {type(clip).__name__} that does not become an array "
+                         f"({first_line(error)[:200]})") from None
 
 
 def _chunk(samples: object) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Collection, Iterator, Mapping, Sequence
 
 UNKNOWN = "_unknown_"
 SILENCE = "_silence_"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # undecodable bytes of a name arrive as lone surrogates
 _LONGEST_NAME = 255  # bytes, of a folder's name on every usual file system
 
 
@@ -25,7 +25,7 @@ def check_word(word: str) -> str:
     """
     if word.startswith(("_", ".")) or "/" in word or not word.strip():
         raise ValueError("expected the name of a word's folder: not empty, no slash, no _ or . at its start")
-    if _CONTROL.search(word) or len(word.encode()) > _LONGEST_NAME:
+    if CONTROL.search(word) or len(word.encode()) > _LONGEST_NAME:
         raise ValueError(f"expected the name of a word's folder: no line breaks or other control characters, "
                          f"at most {_LONGEST_NAME} bytes")
     return normal(word)

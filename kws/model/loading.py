@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from kws.errors import ModelError
+from kws.errors import ModelError, first_line
 from kws.model.folder import CONFIG_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import LabelSet
 
@@ -25,8 +25,7 @@ def load_torch_model(folder: Path) -> KwsForAudioClassification:
     try:
         return KwsForAudioClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     except Exception as error:  # transformers, safetensors and torch each raise their own for a damaged folder
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{folder}: cannot be loaded ({reason}); train again") from error
+        raise ModelError(f"{folder}: cannot be loaded ({first_line(error)}); train again") from error
 
 
 def load_stream_model(folder: Path) -> KwsForAudioClassification:
@@ -44,8 +43,7 @@ def load_stream_model(folder: Path) -> KwsForAudioClassification:
     try:
         model.network.load_state_dict(load_file(path))
     except Exception as error:  # safetensors and torch each raise their own for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: cannot be loaded ({reason}); train on for running sound again") from error
+        raise ModelError(f"{path}: cannot be loaded ({first_line(error)}); train on for running sound again") from error
     return model
 
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from kws.errors import ModelError
+from kws.errors import ModelError, first_line
 from kws.files.atomic import atomic_file
 from kws.model.folder import SECOND_FILE
 from kws.model.modeling import KwsConfig, KwsForAudioClassification
@@ -74,8 +74,7 @@ def load_second_look(folder: Path, model: KwsForAudioClassification) -> Optional
             name: tensor.float() * _beside(tensors[name + _SCALE], tensor) if name + _SCALE in tensors else tensor
             for name, tensor in tensors.items() if not name.endswith(_SCALE)})
     except Exception as error:  # safetensors, json and torch each raise their own for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: cannot be loaded ({reason}); train on for running sound again") from error
+        raise ModelError(f"{path}: cannot be loaded ({first_line(error)}); train on for running sound again") from error
     return cast(nn.Module, second.network)
 
 

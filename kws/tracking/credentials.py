@@ -4,6 +4,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from kws.errors import first_line
+
 
 def without_password(text: str) -> str:
     """Remove credentials from a URI, or from a text that quotes some: user and password, tokens in a query.
@@ -18,7 +20,7 @@ def without_password(text: str) -> str:
 
 def reason(error: BaseException, uri: str = "") -> str:
     """The first line of what went wrong, without a password of the URI that it may quote, whole or in parts."""
-    text = (str(error) or type(error).__name__).splitlines()[0].replace(uri, without_password(uri))
+    text = first_line(error).replace(uri, without_password(uri))
     _, _, behind = uri.partition("//")
     user, _, secret = behind.rpartition("@")[0].partition(":")
     parts = {part for text in (secret or user, unquote(secret or user)) for part in (text, *re.split("[@:/]", text))}

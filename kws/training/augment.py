@@ -92,6 +92,15 @@ def mask_bands(features: torch.Tensor, first: torch.Tensor, width: torch.Tensor,
     return torch.where(masked, features.mean(dim=(1, 2, 3), keepdim=True), features)
 
 
+def mask_random_bands(features: torch.Tensor, dim: int, masks: int, widest: int,
+                      generator: torch.Generator) -> torch.Tensor:
+    """Mask bands of each spectrogram, [B, 1, M, F], at random places and of random widths up to `widest`."""
+    shape, size = (len(features), masks), features.shape[dim]
+    width = torch.randint(min(widest, size) + 1, shape, generator=generator)
+    first = (torch.rand(shape, generator=generator) * (size - width + 1)).long()
+    return mask_bands(features, first.to(features.device), width.to(features.device), dim)
+
+
 class Augmenter:
     """The random variation of training clips; its keyword arguments are the `augment` section of a configuration.
 
@@ -161,8 +170,5 @@ class Augmenter:
         """Mask random bands of time and frequency: [B, 1, M, F] -> same."""
         for dim, masks, widest in self.masks:
             if masks and widest:
-                shape, size = (len(features), masks), features.shape[dim]
-                width = torch.randint(min(widest, size) + 1, shape, generator=generator)
-                first = (torch.rand(shape, generator=generator) * (size - width + 1)).long()
-                features = mask_bands(features, first.to(features.device), width.to(features.device), dim)
+                features = mask_random_bands(features, dim, masks, widest, generator)
         return features

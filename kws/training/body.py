@@ -14,7 +14,7 @@ from torch import nn
 from kws.config.sections import Config
 from kws.errors import ConfigError, ModelError
 from kws.model.folder import OTHERS_FILE
-from kws.model.labels import UNKNOWN, normal
+from kws.model.labels import normal
 from kws.model.loading import labels_of, load_stream_model, load_torch_model
 from kws.model.modeling import KwsConfig, KwsForAudioClassification
 from kws.model.second_look import load_second_look
@@ -91,8 +91,8 @@ def start_on_sound(folder: Path, models: Sequence[KwsForAudioClassification]) ->
 
 def _take_over(model: KwsForAudioClassification, network: nn.Module, known: KwsForAudioClassification) -> bool:
     """Give a model the weights of a network with the front end and labels of another; False if it is not like it."""
-    names = labels_of(known).names
-    rows = [names.index(name if name in names else UNKNOWN) for name in labels_of(model).names]
+    labels = labels_of(known)
+    rows = [labels.index(labels.label_of(name)) for name in labels_of(model)]
     weights = {name: weight[rows] if name.startswith("head.") else weight
                for name, weight in network.state_dict().items()}
     expected = {name: weight.shape for name, weight in model.network.state_dict().items()}

@@ -21,7 +21,7 @@ from kws.data.store import PreparedStore
 from kws.errors import DataError
 from kws.files.atomic import atomic_file
 from kws.model.folder import WEIGHTS_FILE
-from kws.training.processes.peers import differences
+from kws.training.processes.peers import differences, files_of
 
 _RECORD = "training.json"
 _STATE = "trainer_state.json"  # written last of a checkpoint's files: a checkpoint without it was cut off
@@ -123,8 +123,7 @@ def from_first(checkpoint: Optional[Checkpoint], folder: Path) -> Checkpoint:
     if not torch.distributed.is_initialized():
         assert checkpoint is not None
         return checkpoint
-    sent: list[Any] = [checkpoint, checkpoint and {
-        path.name: path.read_bytes() for path in checkpoint.path.iterdir() if path.is_file()}]
+    sent: list[Any] = [checkpoint, checkpoint and files_of(checkpoint.path)]
     torch.distributed.broadcast_object_list(sent)
     chosen, files = sent
     for name, content in files.items():

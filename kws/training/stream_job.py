@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,14 +20,14 @@ from kws.corpus.ambience import music, places
 from kws.corpus.babble import crowds
 from kws.corpus.noises import sounds
 from kws.data.background import inspect_background
-from kws.data.noise_bank import PARTS
+from kws.data.noise_bank import noise_of_split
 from kws.data.running_sound import Composer, Sources, has_voice
 from kws.data.split import TRAINING
 from kws.data.store import PreparedStore, load_matching_store
 from kws.errors import AudioError, ConfigError, DataError, ModelError
 from kws.files.atomic import atomic_file
 from kws.files.locks import exclusive
-from kws.inference.detector import DetectorSettings
+from kws.inference.detector import DetectorSettings, score_of
 from kws.model.folder import CONFIG_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
 from kws.model.labels import UNKNOWN
 from kws.model.loading import load_torch_model
@@ -89,7 +88,7 @@ def _trained(config: Config) -> list[KwsForAudioClassification]:
 def detector_rule(config: Config) -> dict[str, Any]:
     """Give the detector's rule, as a model's configuration holds it."""
     settings = config.streams
-    return asdict(DetectorSettings(threshold=math.log(settings.threshold / (1 - settings.threshold)),
+    return asdict(DetectorSettings(threshold=score_of(settings.threshold),
                                    smoothing_seconds=settings.smoothing_seconds))
 
 
@@ -190,12 +189,9 @@ def sources(store: PreparedStore, speech: Sequence[np.ndarray], left_out: Sequen
 def surroundings(store: PreparedStore, speech: Sequence[np.ndarray], left_out: Sequence[str] = ()) -> Sources:
     """Take what words are said into: talk, the training split's noise, made-up noise and rooms; no words."""
     table = store.split(TRAINING, left_out)
-    begin, end = PARTS[TRAINING]
-    noise = [sound[int(begin * len(sound)):int(end * len(sound))] for sound in store.noise.values()]
     made = [(sound * 32767).astype(np.int16) for sound in
             (*sounds(store.sample_rate), *crowds(store.waveforms, table.index.to_numpy()), *places(store.sample_rate),
              *music(store.sample_rate))]
     rng = np.random.default_rng(0)
-    return Sources(keywords=[], others=[], speech=speech,
-                   backgrounds=[sound for sound in (*noise, *made) if len(sound)],
+    return Sources(keywords=[], others=[], speech=speech, backgrounds=[*noise_of_split(store, TRAINING), *made],
                    rooms=[room_response(rng).astype(np.float32) for _ in range(_ROOMS)])

@@ -25,7 +25,7 @@ from kws.model.loading import labels_of
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.network import FoldedMelNetwork
 from kws.model.streaming import StreamingClassifier, frame_logits
-from kws.training.augment import mask_bands
+from kws.training.augment import mask_random_bands
 
 logger = logging.getLogger(__name__)
 
@@ -258,7 +258,4 @@ def histories(features: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 def masked(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Mask a band of mel bins of each composition, at most `_MASKED_BINS` wide."""
-    count, bins = len(features), features.shape[2]
-    width = torch.randint(_MASKED_BINS + 1, (count, 1), generator=generator)
-    first = (torch.rand(count, 1, generator=generator) * (bins - width + 1)).long()
-    return mask_bands(features, first.to(features.device), width.to(features.device), 2)
+    return mask_random_bands(features, 2, 1, _MASKED_BINS, generator)

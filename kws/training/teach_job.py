@@ -1,7 +1,6 @@
 """Train a model of own words: prepared store and body -> model folder, and the answers to recordings left out."""
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,17 +14,17 @@ from kws.corpus.synthesis import SYNTHETIC
 from kws.data.layout import speaker_of
 from kws.data.noise_bank import NoiseBank
 from kws.data.split import TRAINING
-from kws.data.store import load_matching_store
+from kws.data.store import PreparedStore, load_matching_store
 from kws.errors import ConfigError, ModelError
 from kws.files.atomic import atomic_folder, check_replaceable
 from kws.files.locks import exclusive
-from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
+from kws.model.folder import CONFIG_FILE, MODEL_TYPE
 from kws.model.labels import SILENCE
-from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
+from kws.model.modeling import KwsForAudioClassification
 from kws.training.augment import Augmenter
-from kws.training.body import load_others, start_from
+from kws.training.body import Others, load_others, start_from
 from kws.training.left_out import leave_out
-from kws.training.model_card import write_model_card
+from kws.training.model_folder import write_model_folder
 from kws.training.own_words import OwnWords
 from kws.training.prior import reweight_prior
 from kws.training.stream_job import detector_rule, negatives
@@ -68,16 +67,7 @@ def teach(config: Config, tracker: Optional[Tracker] = None,
         if tracker is not None:
             tracker.start(False, {"prepared_digest": store.digest,
                                   "num_parameters": str(sum(part.numel() for part in model.network.head.parameters()))})
-        rows = table.index.to_numpy()
-        noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
-        augmenter = Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump())
-        embeddings = embed(model, store.waveforms[rows], augmenter, noise, settings.variations, config.seed)
-        targets = table["label"].map(store.labels.index).to_numpy()
-        synthetic = table["path"].map(lambda path: SYNTHETIC in path.split("/")[1:-1]).to_numpy(dtype=bool)
-        with TemporaryDirectory() as scratch:  # of the samples of long recordings
-            talk = embed_moments(model, negatives(config, store.sample_rate, Path(scratch)), config.seed)
-        lesson = Lesson(embeddings, targets, synthetic, store.labels, others, talk)
-        table = table.reset_index(drop=True)
+        lesson, table = _lesson(config, model, store, table, others), table.reset_index(drop=True)
         pattern, asked = re.compile(config.data.speaker_pattern), lesson.asked & (table["label"] != SILENCE).to_numpy()
         named = all(speaker_of(path, pattern) for path in table.loc[asked, "path"])
         own = leave_out(lesson, table, settings.refused, named)
@@ -88,6 +78,20 @@ def teach(config: Config, tracker: Optional[Tracker] = None,
     return own
 
 
+def _lesson(config: Config, model: KwsForAudioClassification, store: PreparedStore, table: pd.DataFrame,
+            others: Others) -> Lesson:
+    """Embed the recordings of a table, rows of the store's manifest, and the user's own talk."""
+    rows = table.index.to_numpy()
+    noise = NoiseBank.for_split(store, TRAINING, rows) or NoiseBank.made_up(store, rows)
+    augmenter = Augmenter(sample_rate=store.sample_rate, **config.augment.model_dump())
+    embeddings = embed(model, store.waveforms[rows], augmenter, noise, config.training.variations, config.seed)
+    targets = table["label"].map(store.labels.index).to_numpy()
+    synthetic = table["path"].map(lambda path: SYNTHETIC in path.split("/")[1:-1]).to_numpy(dtype=bool)
+    with TemporaryDirectory() as scratch:  # of the samples of long recordings
+        talk = embed_moments(model, negatives(config, store.sample_rate, Path(scratch)), config.seed)
+    return Lesson(embeddings, targets, synthetic, store.labels, others, talk)
+
+
 def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame, own: OwnWords,
            complete: Callable[[Path, OwnWords], None]) -> None:
     left_out = None
@@ -96,11 +100,7 @@ def _write(config: Config, model: KwsForAudioClassification, table: pd.DataFrame
         left_out = {"by": "speaker" if own.by_speaker else "take", "found": found, "interval": interval,
                     "others_taken": own.others_taken, "unasked": own.unasked}
     summary = {"recordings": len(table), "speakers": int(table["speaker"].nunique()), "seed": config.seed,
-               "left_out": left_out,
-               "num_parameters": sum(parameter.numel() for parameter in model.parameters())}
+               "left_out": left_out, "num_parameters": model.num_parameters()}
     with atomic_folder(config.training.model) as folder:
-        model.save_pretrained(folder)
-        KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
-        (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        write_model_card(folder / CARD_FILE, config.data, summary)
+        write_model_folder(folder, model, config.data, summary)
         complete(folder, own)

@@ -1,7 +1,6 @@
 """The training job: prepared store and configuration -> model folder."""
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,15 +24,15 @@ from kws.evaluation.metrics import headline, keyword_recall
 from kws.files.atomic import atomic_folder, check_replaceable, explain_full_disk
 from kws.files.locks import exclusive
 from kws.inference.cores import available_cores
-from kws.model.folder import CARD_FILE, CONFIG_FILE, MODEL_TYPE
+from kws.model.folder import CONFIG_FILE, MODEL_TYPE
 from kws.model.labels import LabelSet
 from kws.model.loading import labels_of
-from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification, build_model
+from kws.model.modeling import KwsForAudioClassification, build_model
 from kws.tracking.tracker import EpochReporter, Tracker
 from kws.training import checkpoints, loop
 from kws.training.augment import Augmenter
 from kws.training.body import start_from
-from kws.training.model_card import write_model_card
+from kws.training.model_folder import write_model_folder
 from kws.training.prior import reweight_prior
 from kws.training.processes.environment import processes
 from kws.training.processes.peers import ALONE, Peers
@@ -227,15 +226,12 @@ def _finish(config: Config, trainer: loop.KwsTrainer, progress: Progress) -> Tra
     metrics = trainer.predict(clips, metric_key_prefix="validation").metrics or {}
     validation = {name: metrics[f"validation_{name}"] for name in _FIGURES}
     _warn_if_useless(validation, clips.label_ids, labels_of(model))
-    result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation,
-                            sum(parameter.numel() for parameter in model.parameters()), progress.clips_per_second)
+    result = TrainingResult(config.training.model, int(rows["epoch"].max()), validation, model.num_parameters(),
+                            progress.clips_per_second)
     if trainer.is_world_process_zero():
         summary = {"validation": validation, "kept_epoch": loop.kept_epoch(rows, len(clips)), "epochs": result.epochs,
                    "num_parameters": result.num_parameters, "seed": config.seed}
         with atomic_folder(config.training.model) as folder:
-            model.save_pretrained(folder)
-            KwsFeatureExtractor(config.data.sample_rate, config.data.num_samples).save_pretrained(folder)
-            (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            write_model_folder(folder, model, config.data, summary)
             rows.to_csv(folder / "history.csv", index=False)
-            write_model_card(folder / CARD_FILE, config.data, summary)
     return result

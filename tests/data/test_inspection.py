@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -109,8 +110,13 @@ def test_processes_give_the_same_in_the_same_order(tmp_path, noise, wav_bytes):
         assert (expected.sha256, expected.rms_db, expected.message) == (found.sha256, found.rms_db, found.message)
 
 
+def test_many_files_take_a_process_for_each_core_that_may_be_used_and_few_take_none(monkeypatch):
+    monkeypatch.setattr(inspection, "available_cores", lambda: 3)  # of a container's share of a large machine
+    assert [inspection._worth_starting(count) for count in (10, 10_000)] == [1, 3]
+
+
 def test_a_worker_that_dies_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(inspection, "read_bytes", lambda *arguments: inspection.os._exit(9))  # as when memory runs out
+    monkeypatch.setattr(inspection, "read_bytes", lambda *arguments: os._exit(9))  # as when memory runs out
     with pytest.raises(DataError, match="worker process died") as caught:
         list(inspect_files(["a.wav"], tmp_path, 16000, 320, Limits(), workers=2))
     assert caught.value.code == "worker_died"

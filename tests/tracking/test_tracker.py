@@ -207,17 +207,17 @@ def test_the_champion_can_be_had_with_what_image_and_archive_need(work):
         download_model(config, f"models:/kws@{CHAMPION}", Path("models/notes"))
 
 
-@pytest.mark.parametrize("way", ["error", "local"])
-def test_a_deleted_experiment_is_named_and_the_advice_helps(work, way):
+def test_a_deleted_experiment_is_named_and_the_advice_helps(work):
     train()
     client, _ = runs()
     number = client.get_experiment_by_name("kws").experiment_id
     client.delete_experiment(number)
-    with pytest.raises(TrackingError, match="was deleted there.*tracking.experiment=NAME") as caught:
-        train(f"tracking.on_failure={way}")
-    message = str(caught.value)
-    assert f"mlflow experiments restore --experiment-id {number}" in message and "\n" not in message
-    assert "tracking.on_failure=local" not in message
+    for way in ("error", "local"):
+        with pytest.raises(TrackingError, match="was deleted there.*tracking.experiment=NAME") as caught:
+            train(f"tracking.on_failure={way}")
+        message = str(caught.value)
+        assert f"mlflow experiments restore --experiment-id {number}" in message and "\n" not in message
+        assert "tracking.on_failure=local" not in message
     train("tracking.experiment=other")  # the second advice
     done = CliRunner().invoke(cli, ["experiments", "restore", "--experiment-id", number],
                               env={"MLFLOW_TRACKING_URI": store()})
@@ -380,7 +380,7 @@ def test_of_several_processes_the_first_records():
     assert type(build_tracker(configure())) is MlflowTracker
 
 
-def test_an_untracked_training_does_not_load_mlflow(work):
+def test_an_untracked_training_does_not_load_mlflow():
     code = "import sys, kws.training.trainer, kws.tracking.tracker; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})

@@ -177,12 +177,11 @@ def here(tmp_path, monkeypatch):
 def test_recordings_that_do_not_name_their_speaker_prove_nothing_about_new_people(recordings, here, capsys):
     for path in recordings.glob("*/*_nohash_*.wav"):
         path.rename(path.with_name(path.name.replace("_nohash_", "-")))
-    for pattern, who, by in (([], "by voices that it may have heard", "take"), (
-            ["--set", r"data.speaker_pattern=/(?P<speaker>[^/-]+)-"], "by people it had not heard", "speaker")):
-        settings = [str(BODY / "own.yaml"), *of_yes_and_no(recordings), *pattern]
-        assert main(["prepare", *settings]) == EXIT_OK
-        assert main(["train", *settings]) == EXIT_OK
-        assert who in capsys.readouterr().out
+    pattern = r"data.speaker_pattern=/(?P<speaker>[^/-]+)-"
+    for settings, told, by in (([], "by voices that it may have heard", "take"),
+                               ([pattern], "by people it had not heard", "speaker")):
+        train_on(recordings, *settings)
+        assert told in capsys.readouterr().out
         assert json.loads((here / "models/kws/metrics.json").read_text())["left_out"]["by"] == by
 
 
@@ -245,6 +244,14 @@ def of_yes_and_no(recordings, body=BODY):
                                f"training.start_from={body}") for word in ("--set", value)]
 
 
+def train_on(recordings, *settings):
+    """Prepare recordings of two words and train a classifier on them, each varied but twice, without tracking."""
+    config = [str(BODY / "own.yaml"), *of_yes_and_no(recordings), *(
+        word for value in ("tracking.enabled=false", "training.variations=2", *settings) for word in ("--set", value))]
+    assert main(["prepare", *config]) == EXIT_OK
+    assert main(["train", *config]) == EXIT_OK
+
+
 def refusal_of(body, recordings, capsys, *more):
     """Train a classifier on a body by the steps, which has to be refused; return what was said."""
     config = str(BODY / "own.yaml")
@@ -276,15 +283,12 @@ def test_talk_of_the_users_own_is_learned_from(recordings, here, monkeypatch, no
     soundfile.write(talk / "tv.ogg", np.stack([noise(1, 5.0, 8000)] * 2, axis=1), 8000)
     learned = []
     monkeypatch.setattr(teach_job, "fit", lambda lesson: learned.append(lesson) or fit(lesson))
-    assert main(["prepare", str(BODY / "own.yaml"), *of_yes_and_no(recordings)]) == EXIT_OK
-    assert main(["train", str(BODY / "own.yaml"), *of_yes_and_no(recordings)]) == EXIT_OK
+    train_on(recordings)
     assert [len(lesson.talk) > 10 for lesson in learned] == [True]
 
 
 def test_words_left_out_are_not_learned(recordings, here):
-    settings = [*of_yes_and_no(recordings), "--set", "data.left_out=[bed]", "--set", "tracking.enabled=false"]
-    assert main(["prepare", str(BODY / "own.yaml"), *settings]) == EXIT_OK
-    assert main(["train", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    train_on(recordings, "data.left_out=[bed]")
     words = load_store(here / "prepared/own").split("training")["word"].value_counts()
     summary = json.loads((here / "models/kws/metrics.json").read_text())
     assert words["bed"] > 0 and summary["recordings"] == words["yes"] + words["no"]
@@ -320,15 +324,13 @@ def test_one_recording_of_each_word_is_taken_and_told(here, noise, capsys):
 
 def test_a_taught_classifier_is_recorded(recordings, here, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here / 'runs.db'}")
-    settings = of_yes_and_no(recordings)
-    assert main(["prepare", str(BODY / "own.yaml"), *settings]) == EXIT_OK
-    assert main(["train", str(BODY / "own.yaml"), *settings]) == EXIT_OK
+    train_on(recordings, "tracking.enabled=true")
     with sqlite3.connect(here / "runs.db") as runs:
         figures = dict(runs.execute("select key, value from latest_metrics"))
     assert figures["final_left_out_found"] > 0.5
 
 
-def test_a_network_that_starts_from_a_body_has_its_weights(exported):
+def test_a_network_that_starts_from_a_body_has_its_weights():
     config = load_config(BODY / "own.yaml", [f"training.start_from={BODY}"])
     started, body = start_from(BODY, ["lights", "fan", "_unknown_", "_silence_"], config), load_torch_model(BODY)
     for name, weight in started.state_dict().items():

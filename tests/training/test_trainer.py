@@ -424,7 +424,7 @@ def test_a_failed_write_leaves_the_old_model_in_place(configure, tmp_path, monke
     def fail(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training, "write_model_card", fail)
+    monkeypatch.setattr("kws.training.model_folder.write_model_card", fail)
     with pytest.raises(OSError, match="No space"):
         training.train(configure("training.epochs=1", "seed=1"))
     assert_equal_weights(before, weights(tmp_path / "model"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
 
 from kws.audio.folders import SUFFIXES, count_passed_over, describe, entries
-from kws.errors import DataError
+from kws.errors import DataError, first_line
 from kws.files.places import is_remote, reaching, stamp
 
 _PARQUET_ROWS = 8192
@@ -192,7 +192,7 @@ def _read_parquet(source: Path) -> Iterator[Any]:
             for batch in file.iter_batches(_PARQUET_ROWS, columns=wanted):
                 yield from batch.to_pylist()
     except (ValueError, OSError) as error:  # pyarrow's errors are ValueErrors
-        raise DataError(f"{source}: not readable as Parquet ({str(error).splitlines()[0]})", "bad_manifest") from None
+        raise DataError(f"{source}: not readable as Parquet ({first_line(error)})", "bad_manifest") from None
 
 
 def import_parquet(path: Path) -> Any:

@@ -72,9 +72,9 @@ class Peers:
         """Copy the files of a folder from the first process to every machine that does not have them."""
         if not distributed.is_initialized():
             return
-        sent: list[Any] = [_files(folder) if self.group.is_first else None]
+        sent: list[Any] = [files_of(folder) if self.group.is_first else None]
         distributed.broadcast_object_list(sent)
-        if self.group.is_first_here and _files(folder) != sent[0]:
+        if self.group.is_first_here and files_of(folder) != sent[0]:
             with atomic_folder(folder) as copy:
                 for name, content in sent[0].items():
                     (copy / name).write_bytes(content)
@@ -220,7 +220,8 @@ def _use_interface_to(address: str, port: str) -> None:
             os.environ[_INTERFACE] = name
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Read the files of a folder, by name; none where there is no folder."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()} \
         if folder.is_dir() else {}
 

@@ -1,7 +1,7 @@
 import pytest
 
 from kws.config.sections import DataConfig
-from kws.training.model_card import write_model_card
+from kws.training.model_folder import write_model_card
 
 SUMMARY = {"num_parameters": 12345, "kept_epoch": 19, "epochs": 20, "seed": 3,
            "validation": {"accuracy": 0.951, "macro_f1": 0.954}}

@@ -1,10 +1,13 @@
-"""The README.md of a model folder."""
+"""What training leaves in a model folder: the model, its figures, and the card that describes it."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Mapping
 
 from kws.config.sections import DataConfig
+from kws.model.folder import CARD_FILE
+from kws.model.modeling import KwsFeatureExtractor, KwsForAudioClassification
 
 _CARD = """---
 library_name: transformers
@@ -48,6 +51,22 @@ _LEFT_OUT = ("Of keywords left out in turn, by {by}, {found:.0%} were found ({lo
              "{others_taken:.1%} of other words were taken for one.")
 _UNASKED = " Not measured, as no recording could be left out: {}."
 _UNMEASURED = "With so few recordings nothing could be left out to measure it."
+
+
+def write_model_folder(folder: Path, model: KwsForAudioClassification, data: DataConfig,
+                       summary: Mapping[str, Any]) -> None:
+    """Write a model, `metrics.json` and the card into an empty folder.
+
+    Args:
+        folder: that is there.
+        model: trained.
+        data: what it was trained on.
+        summary: the content of `metrics.json`.
+    """
+    model.save_pretrained(folder)
+    KwsFeatureExtractor(data.sample_rate, data.num_samples).save_pretrained(folder)
+    (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_model_card(folder / CARD_FILE, data, summary)
 
 
 def write_model_card(path: Path, data: DataConfig, summary: Mapping[str, Any]) -> None:
