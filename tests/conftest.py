@@ -59,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """More workers than cores (pytest -n auto): a quarter of the time tests wait, for processes, clocks and services."""
+    """More workers than cores (pytest -n auto): a quarter of the time tests wait, for processes and clocks."""
     return min(3 * len(os.sched_getaffinity(0)) // 2, 6)
 
 

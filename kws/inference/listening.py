@@ -12,7 +12,7 @@ from kws.audio.blocks import recording_blocks
 from kws.audio.decode import DEFAULT_LIMITS, Limits, Source
 from kws.inference.decision import Detection
 from kws.inference.detector import Detector, DetectorSettings, settings_from
-from kws.errors import ModelError
+from kws.errors import ModelError, first_line
 from kws.model.folder import BLOCK_ROWS
 from kws.model.labels import LabelSet
 from kws.inference.runtime import open_session
@@ -59,7 +59,7 @@ class StreamModel:
             self._hear_silence()
         except Exception as error:  # onnxruntime's own
             raise ModelError(f"{path}: does not run on a state of {self.state_size:,} numbers "
-                             f"({str(error).splitlines()[0]}); export it again") from None
+                             f"({first_line(error)}); export it again") from None
 
     def _hear_silence(self) -> None:
         """Hear the whole blocks of zeros that belong before every sound, once for all of them."""

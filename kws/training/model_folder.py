@@ -42,8 +42,6 @@ and microphones. It sometimes takes other speech or noise for a keyword; a thres
 at the price of missed keywords. It does not know who speaks. Nothing that must not fail may depend on it alone.
 """
 _NO_DATA = "Whose recordings it was trained on, `data.attribution` and `data.licence` of its configuration do not say."
-
-
 _TRAINED = ("Validation, after epoch {kept_epoch} of {epochs} (seed {seed}): accuracy {accuracy:.2%}, macro-F1 "
             "{macro_f1:.2%}.")
 _TAUGHT = "Taught by {recordings} recordings of {speakers} speaker(s) (seed {seed}). "
