@@ -23,9 +23,12 @@ from kws.model.folder import SHIPPED
 # Tests that run in the background ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Workers side by side (pytest -n) share the cores; read when PyTorch is imported, here and in the commands they start.
+# Workers side by side (pytest -n) keep to a core each, with the commands they start: threads that wait for each other
+# on busy cores take many times as long. OMP_NUM_THREADS is read when PyTorch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].strip("gw")) % len(cores)]})
 
 # A busy machine is no failure.
 settings.register_profile("kws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,8 +62,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """More workers than cores (pytest -n auto): a quarter of the time tests wait, for processes and clocks."""
-    return min(3 * len(os.sched_getaffinity(0)) // 2, 6)
+    """Two workers for each core (pytest -n auto), of whom one runs where the other waits, up to four cores."""
+    return 2 * min(len(os.sched_getaffinity(0)), 4)
 
 
 @pytest.fixture(scope="session")

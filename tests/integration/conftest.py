@@ -39,6 +39,12 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "GIT
 ENVIRONMENT.pop("MLFLOW_TRACKING_URI", None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def all_cores() -> None:
+    """Services are tried by one worker (pytest -n), which need not keep to its core."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
 @dataclass(frozen=True)
 class Project:
     """A working copy."""
