@@ -117,7 +117,7 @@ class RowTimes:
     def __init__(self, model: KwsForAudioClassification, seconds: float) -> None:
         streaming, rate = StreamingClassifier(model), model.config.sample_rate
         step = streaming.step_samples / rate
-        first = (streaming.delay_rows + 1) * step - streaming.lead_samples / rate
+        first = ((streaming.delay_rows + 1) * streaming.step_samples - streaming.lead_samples) / rate
         self.seconds, self.step = seconds, step
         self.known = torch.arange(int((seconds - first) / step) + 1, dtype=torch.float64) * step + first
 
