@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from ci_selfcheck import BUGS
 from datasets import load_from_disk
 
 from kws.__main__ import main
@@ -218,6 +219,11 @@ def test_every_script_explains_itself(script, capsys):
         run(script, "--help")
     assert ended.value.code == 0
     assert len(capsys.readouterr().out) > 300
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.module)
+def test_a_bug_that_the_selfcheck_plants_has_a_place(bug):
+    assert (ROOT / bug.module).read_text().count(bug.right) == 1 and (ROOT / bug.tests).is_file()
 
 
 @pytest.mark.parametrize("script, setting", [("prepare", "data.prepared"), ("train", "training.checkpoints"),
