@@ -48,19 +48,23 @@ def tone_store(num_clips=120, num_samples=4000):
                          labels=LABELS, digest="")
 
 
+def write_settings(folder):
+    (folder / "arch.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
+    (folder / "tones.yaml").write_text(yaml.safe_dump({
+        "architecture": str(folder / "arch.yaml"),
+        "data": {"keywords": list(LABELS.keywords), "clip_seconds": 0.25, "silence_ratio": 1.0},
+        "features": {"num_mels": 20},
+        "augment": {"shift_ms": 20.0, "speed": 0.02, "time_mask_frames": 3, "frequency_mask_bins": 2},
+        "training": {"model": str(folder / "model"), "checkpoints": str(folder / "run"), "epochs": 4,
+                     "min_epoch_steps": 0, "batch_size": 16, "warmup_epochs": 0.5, "num_threads": 1}}))
+
+
 @pytest.fixture
 def configure(tmp_path, monkeypatch):
     """Return a function that makes a configuration for the tones, with overrides."""
     store = tone_store()
     monkeypatch.setattr("kws.data.store.load_store", lambda folder: store)
-    (tmp_path / "arch.yaml").write_text(yaml.safe_dump(ARCHITECTURE))
-    (tmp_path / "tones.yaml").write_text(yaml.safe_dump({
-        "architecture": str(tmp_path / "arch.yaml"),
-        "data": {"keywords": list(LABELS.keywords), "clip_seconds": 0.25, "silence_ratio": 1.0},
-        "features": {"num_mels": 20},
-        "augment": {"shift_ms": 20.0, "speed": 0.02, "time_mask_frames": 3, "frequency_mask_bins": 2},
-        "training": {"model": str(tmp_path / "model"), "checkpoints": str(tmp_path / "run"), "epochs": 4,
-                     "min_epoch_steps": 0, "batch_size": 16, "warmup_epochs": 0.5, "num_threads": 1}}))
+    write_settings(tmp_path)
     return lambda *overrides: load_config(tmp_path / "tones.yaml", overrides)
 
 
@@ -311,8 +315,8 @@ from kws.training import loop, trainer as training
 from kws.training.processes.peers import joined
 rank, folder = os.environ["RANK"], sys.argv[1]
 store.load_store = lambda _: tests.tone_store()
-loop.kept_epoch = lambda rows, count: 1
-tests.write_heard(folder)
+kept, loop.kept_epoch = loop.kept_epoch, lambda rows, count: 1
+stop_noting = tests.write_heard(folder)
 build = training._build_trainer
 def build_interrupted(config, store):
     trainer, progress = build(config, store)
@@ -333,66 +337,57 @@ training._finish = lambda config, trainer, progress: weights.extend(
     float(weight.double().sum()) for weight in trainer.accelerator.unwrap_model(trainer.model).state_dict().values()
 ) or finish(config, trainer, progress)
 result = training.train(config, resume=True, peers=peers)
-meeting.__exit__(None, None, None)
 json.dump([result.validation, result.epochs, weights], open(f"{folder}/result-{rank}.json", "w"))
+stop_noting()
+loop.kept_epoch, training._finish = kept, finish
+training.train(load_config(Path(folder, "tones.yaml"), [*sys.argv[2:], f"training.model={folder}/pair",
+                           f"training.checkpoints={folder}/pair-run"]), peers=peers)
+meeting.__exit__(None, None, None)
 """
+LONGER = ["training.epochs=10", "training.batch_size=32", "training.min_epoch_steps=10", "training.keyword_rarity=1"]
 
 
-def test_two_processes_hear_what_one_hears_and_end_alike_without_a_common_disk(configure, tmp_path, monkeypatch):
-    """Interrupted in the second epoch and resumed there; epoch 1 is kept, which only the first process has."""
-    (tmp_path / "worker.py").write_text(WORKER)
-    config = configure("training.epochs=3", "training.min_epoch_steps=10")
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A folder with what two processes make: a training that is interrupted and resumed, and a LONGER one."""
+    folder = tmp_path_factory.mktemp("pair")
+    write_settings(folder)
+    (folder / "worker.py").write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           str(tmp_path / "worker.py"), str(tmp_path)], capture_output=True, text=True,
+                           str(folder / "worker.py"), str(folder), *LONGER], capture_output=True, text=True,
                           env=environment, timeout=280)
     assert done.returncode == 0, done.stderr
-    undo = write_heard(tmp_path)
+    return folder
+
+
+def test_two_processes_hear_what_one_hears_and_end_alike_without_a_common_disk(pair, configure, tmp_path):
+    """Interrupted in the second epoch and resumed there; epoch 1 is kept, which only the first process has."""
+    config = configure("training.epochs=3", "training.min_epoch_steps=10")
+    stop_noting = write_heard(tmp_path)
     alone = training.train(config)
-    undo()
+    stop_noting()
     assert alone.epochs == 3
     heard = (tmp_path / "heard-alone.txt").read_text().splitlines()
     assert len({line[2:] for line in heard}) > 200  # 96 recordings, and other silence in every epoch and pass
     together = []
     for rank in "01":
-        first, _, rest = (tmp_path / f"heard-{rank}.txt").read_text().partition("resumed\n")
+        first, _, rest = (pair / f"heard-{rank}.txt").read_text().partition("resumed\n")
         together += [line for line in first.splitlines() if line.startswith("0 ")] + rest.splitlines()
     assert sorted(together) == sorted(heard)
     assert all(sum(line.startswith(f"{epoch} ") for line in heard) == len(heard) / 3 for epoch in range(3))
-    results = [json.loads((tmp_path / f"result-{rank}.json").read_text()) for rank in "01"]
+    results = [json.loads((pair / f"result-{rank}.json").read_text()) for rank in "01"]
     assert results[0] == results[1] and results[0][1] == 3
-    assert (tmp_path / "model-0").is_dir() and not (tmp_path / "model-1").exists()
+    assert (pair / "model-0").is_dir() and not (pair / "model-1").exists()
 
 
-ALIKE = """
-import sys
-from pathlib import Path
-import tests.training.test_trainer as tests
-from kws.config.sections import load_config
-from kws.data import store
-from kws.training import trainer as training
-from kws.training.processes.peers import joined
-store.load_store = lambda _: tests.tone_store()
-with joined() as peers:
-    training.train(load_config(Path(sys.argv[1]), sys.argv[2:]), peers=peers)
-"""
-
-
-def test_two_processes_learn_as_one_does(configure, tmp_path):
+def test_two_processes_learn_as_one_does(pair, configure):
     """The clips of every batch are the same; augmentation, dropout and batch statistics are drawn by each process."""
-    overrides = ["training.epochs=10", "training.batch_size=32", "training.min_epoch_steps=10",
-                 "training.keyword_rarity=1"]
-    alone = training.train(configure(*overrides))
-    (tmp_path / "alike.py").write_text(ALIKE)
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                    str(tmp_path / "alike.py"), str(tmp_path / "tones.yaml"), *overrides,
-                    f"training.model={tmp_path}/pair", f"training.checkpoints={tmp_path}/pair-run"], check=True,
-                   timeout=280, env={**os.environ, "PYTHONPATH": os.pathsep.join(
-                       [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])})
-    one, two = (pd.read_csv(folder / "history.csv") for folder in (alone.model, tmp_path / "pair"))
+    alone = training.train(configure(*LONGER))
+    one, two = (pd.read_csv(folder / "history.csv") for folder in (alone.model, pair / "pair"))
     assert one["learning_rate"].tolist() == pytest.approx(two["learning_rate"].tolist())
     np.testing.assert_allclose(two["training_loss"], one["training_loss"], atol=0.1)
-    accuracy = json.loads((tmp_path / "pair/metrics.json").read_text())["validation"]["accuracy"]
+    accuracy = json.loads((pair / "pair/metrics.json").read_text())["validation"]["accuracy"]
     assert accuracy == pytest.approx(alone.validation["accuracy"], abs=0.05) and accuracy > 0.9
 
 
