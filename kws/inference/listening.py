@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Iterable, Iterator, Optional, Sequence
 
@@ -35,6 +36,7 @@ class StreamModel:
         lead_samples: zeros that belong before a sound, so that its frames lie where those of a clip do.
         delay_rows: rows at the start that answer for no frame of the sound.
         late_samples: after one, until what is known of it is known.
+        digest: of all that decides the logits.
 
     Raises:
         ModelError: if the file is missing, damaged, or was not written by `kws export`.
@@ -42,6 +44,7 @@ class StreamModel:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self._session = open_session(path, threads)
+        self.digest = f"stream {sha256(path.read_bytes()).hexdigest()[:16]}"
         metadata = self._session.get_modelmeta().custom_metadata_map
         try:
             self.labels = LabelSet(tuple(json.loads(metadata["labels"])))
@@ -54,10 +57,10 @@ class StreamModel:
             raise ModelError(f"{path}: its metadata is not that of a model for running sound ({error}); expected a "
                              "file that `kws export` wrote") from None
         self.late_samples = (self.delay_rows + 1) * self.step_samples - self.lead_samples
-        self.initial_state = np.zeros((1, self.state_size), dtype=np.float32)
         try:
+            self.initial_state = np.zeros((1, self.state_size), dtype=np.float32)
             self._hear_silence()
-        except Exception as error:  # onnxruntime's own
+        except Exception as error:  # numpy's and onnxruntime's own
             raise ModelError(f"{path}: does not run on a state of {self.state_size:,} numbers "
                              f"({first_line(error)}); export it again") from None
 

@@ -1,10 +1,8 @@
 """From recordings to answers: the only place that joins decode, window, runtime and decide."""
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Iterable, Iterator, Optional, Sequence, Union
@@ -58,8 +56,8 @@ class KeywordSpotter:
         model = SHIPPED if model is None else model
         path = Path(model) if isinstance(model, (str, os.PathLike)) else None
         self._runtime: Runtime = load_runtime(path, runtime, threads) if path is not None else model  # type: ignore
-        stream = path / STREAM_FILE if path is not None else None
-        self._stream_path = stream if stream is not None and stream.is_file() else None
+        # Both files at once: a folder that is exported anew later does not change half of what answers.
+        self._stream_model = None if path is None else self._load_stream_model(path / STREAM_FILE)
         self._limits = limits
 
     @property
@@ -80,15 +78,12 @@ class KeywordSpotter:
     @property
     def digest(self) -> str:
         """Of all that decides the answers: two spotters of one digest are the same."""
-        if self._stream_path is None:
-            return self._runtime.digest
-        return f"{self._runtime.digest}, stream {hashlib.sha256(self._stream_path.read_bytes()).hexdigest()[:16]}"
+        parts = (self._runtime, self._stream_model)
+        return ", ".join(part.digest for part in parts if part is not None)
 
-    @cached_property
-    def _stream_model(self) -> Optional[StreamModel]:
-        """The model for running sound, loaded when it is first needed; None: the folder has none."""
-        path = self._stream_path
-        if path is None:
+    def _load_stream_model(self, path: Path) -> Optional[StreamModel]:
+        """Load the model for running sound; None: the folder has none."""
+        if not path.is_file():
             return None
         model = StreamModel(path)
         if (model.labels, model.sample_rate) != (self.labels, self.sample_rate):

@@ -125,12 +125,13 @@ def test_a_file_for_clips_is_no_model_for_running_sound():
         StreamModel(SHIPPED / ONNX_FILE)
 
 
-def test_a_file_that_does_not_fit_its_metadata_is_named(tmp_path: Path):
+@pytest.mark.parametrize("size", ["17", "-1"])
+def test_a_file_that_does_not_fit_its_metadata_is_named(tmp_path: Path, size: str):
     proto = onnx.load(SHIPPED / STREAM_FILE)
     facts = {item.key: item.value for item in proto.metadata_props}
-    onnx.helper.set_model_props(proto, {**facts, "state_size": "17"})
+    onnx.helper.set_model_props(proto, {**facts, "state_size": size})
     onnx.save(proto, tmp_path / "a.onnx")
-    with pytest.raises(ModelError, match=r"a\.onnx: does not run on a state of 17 numbers"):
+    with pytest.raises(ModelError, match=rf"a\.onnx: does not run on a state of {size} numbers"):
         StreamModel(tmp_path / "a.onnx")
 
 

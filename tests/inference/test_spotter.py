@@ -1,7 +1,10 @@
+import json
+import shutil
 import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 from hypothesis import given, settings
@@ -302,14 +305,27 @@ def test_the_model_for_running_sound_must_have_the_same_labels(exported, tmp_pat
     for source in (exported / CONFIG_FILE, exported / ONNX_FILE, SHIPPED / STREAM_FILE):
         (tmp_path / source.name).write_bytes(source.read_bytes())
     with pytest.raises(ModelError, match="stream.onnx: knows down go .* export the folder again"):
-        KeywordSpotter(tmp_path)(noise(0, 2.0))
+        KeywordSpotter(tmp_path)
+
+
+def test_a_loaded_folder_answers_as_before_when_its_files_are_gone(tmp_path, noise):
+    folder = shutil.copytree(SHIPPED, tmp_path / "kws")
+    spotter, clips = KeywordSpotter(folder), [noise(0, 1.0), noise(0, 3.0)]
+    expected = spotter(clips), spotter.digest
+    shutil.rmtree(folder)
+    assert (spotter(clips), spotter.digest) == expected
 
 
 def test_the_digest_is_of_both_models(exported, tmp_path):
     for source in (exported / CONFIG_FILE, exported / ONNX_FILE):
         (tmp_path / source.name).write_bytes(source.read_bytes())
     digests = [KeywordSpotter(exported).digest, KeywordSpotter(tmp_path).digest]
-    for content in (b"one", b"another"):
-        (tmp_path / STREAM_FILE).write_bytes(content)
+    proto = onnx.load(SHIPPED / STREAM_FILE)
+    facts = {item.key: item.value for item in proto.metadata_props}
+    for threshold in (1.0, 2.0):
+        rule = {**json.loads(facts["detector"]), "threshold": threshold}
+        labels = json.dumps(list(KeywordSpotter(exported).labels))
+        onnx.helper.set_model_props(proto, {**facts, "labels": labels, "detector": json.dumps(rule)})
+        onnx.save(proto, tmp_path / STREAM_FILE)
         digests.append(KeywordSpotter(tmp_path).digest)
     assert digests[0] == digests[1] and len(set(digests)) == 3

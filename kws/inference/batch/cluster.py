@@ -44,8 +44,8 @@ class PartLabeller:
     @cached_property
     def _spotter(self) -> KeywordSpotter:
         """Loaded with the first part: an error of that is told as one of the part, not as an actor's death."""
-        self._home = tempfile.TemporaryDirectory(prefix="kws-")
-        return KeywordSpotter(self._folder.unpack_model(Path(self._home.name)), runtime=self._runtime, threads=1)
+        with tempfile.TemporaryDirectory(prefix="kws-") as home:  # Ray kills actors, who then remove nothing
+            return KeywordSpotter(self._folder.unpack_model(Path(home)), runtime=self._runtime, threads=1)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Label the part that a row of Ray Data describes."""

@@ -1,7 +1,7 @@
 """A table in parts: the same rows as in one piece, whatever happened on the way."""
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -10,6 +10,7 @@ from kws import KeywordSpotter
 from kws.errors import DataError
 from kws.files.places import names_in, place
 from kws.inference.batch import parts
+from kws.inference.batch.cluster import PartLabeller
 from kws.inference.batch.columns import FORMATS, TableColumns
 from kws.inference.batch.inputs import list_inputs
 from kws.inference.batch.labelling import predict
@@ -78,6 +79,16 @@ def test_joined_parts_are_the_table_of_one_piece(folder, listing, exported, whol
     folder().join(names, TableColumns(KeywordSpotter(exported).labels), tmp_path / f"joined.{kind}", kind)
     assert (tmp_path / f"joined.{kind}").read_bytes() == path.read_bytes()
     assert summary.text().splitlines()[1:] == expected.text().splitlines()[1:], "all but the speed"
+
+
+def test_a_labeller_leaves_nothing_behind_although_ray_kills_it(folder, listing, exported, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    table = folder()
+    labeller = PartLabeller(table, None, 2)
+    work = table.begin(listing, exported, False)
+    assert all((table.path / labeller(asdict(part))["name"]).is_file() for part in work)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", FORMATS)
