@@ -6,6 +6,7 @@ import os
 import queue
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -34,7 +35,7 @@ class Programs:
         lost: detections for which it was not started, because too many waited already.
 
     Raises:
-        DataError: "bad_command" for none, or for a quote without an end.
+        DataError: "bad_command" for none, for one that is not there, or for a quote without an end.
     """
 
     def __init__(self, command: str, timeout_seconds: float = 10.0) -> None:
@@ -44,6 +45,9 @@ class Programs:
             raise DataError(f"--exec {command}: {error}; expected a program and its arguments", "bad_command") from None
         if not self._arguments:
             raise DataError("--exec: no program; for example --exec 'notify-send {word}'", "bad_command")
+        if not _PLACEHOLDER.search(program := self._arguments[0]) and shutil.which(program) is None:
+            raise DataError(f"--exec {program}: no such program; expected one on the PATH, or the path of a file that "
+                            "may be executed", "bad_command")
         self._timeout_seconds, self._closing, self.lost = timeout_seconds, False, 0
         self._waiting: queue.Queue[Optional[list[str]]] = queue.Queue(_WAITING)
         self._running: Optional[subprocess.Popen[bytes]] = None

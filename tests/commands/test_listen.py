@@ -163,7 +163,8 @@ def test_what_is_no_threshold_is_refused(value, capsys):
     ([str(SAMPLE), "--threshold", "jump=0.5"], "there are"), ([str(SAMPLE), "--device", "usb"], "--device"),
     ([str(SAMPLE), "--rate", "16000"], "kws listen - --rate"), (["-", "--channels", "2"], "--rate"),
     (["-", "-"], "once"),
-    ([str(SAMPLE), "--exec", "'"], "--exec"), ([str(SAMPLE), "--output_path", str(SAMPLE)], "is the input"),
+    ([str(SAMPLE), "--exec", "'"], "--exec"), ([str(SAMPLE), "--exec", "no-such-program {word}"], "no-such-program"),
+    ([str(SAMPLE), "--output_path", str(SAMPLE)], "is the input"),
     ([str(SAMPLE), "--output_path", "/no/such/folder/out"], "/no/such/folder/out"),
     ([str(SAMPLE), "--save-detections", "/dev/null/clips"], "/dev/null/clips")])
 def test_options_that_cannot_work_are_one_line(arguments, said, capsys):

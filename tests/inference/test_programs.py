@@ -28,14 +28,14 @@ def test_they_run_one_after_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("command, said", [
-    ("/no/such/program {word}", "/no/such/program: cannot be started: No such file or directory"),
-    ("/etc {word}", "/etc: cannot be started: Permission denied"),
+    ("/no/such/{word}", "/no/such/etc: cannot be started: No such file or directory"),
+    ("/{word}", "/etc: cannot be started: Permission denied"),
     ("sh -c 'exit 3'", "sh: failed with exit code 3"), ("sh -c 'kill -9 $$'", "sh: was ended by signal 9"),
     ("sleep 60", "sleep: did not end within 0.3 s; it was killed")])
 def test_every_failure_is_one_line_and_the_next_one_is_tried(command, said, caplog):
     programs = Programs(command, timeout_seconds=0.3)
-    programs.start({"word": "a"})
-    programs.start({"word": "b"})
+    programs.start({"word": "etc"})
+    programs.start({"word": "etc"})
     programs.finish()
     assert [record.getMessage() for record in caplog.records] == [said, said]
 
@@ -58,7 +58,8 @@ def test_starting_never_waits_and_too_many_are_told(caplog):
     assert "signal" not in caplog.text, "what we end is no failure"
 
 
-@pytest.mark.parametrize("command", ["", "  ", "notify 'open"])
+@pytest.mark.parametrize("command", [
+    "", "  ", "sh 'open", "/no/such/program {word}", "no-such-program", "/etc", "/etc/passwd"])
 def test_what_is_no_command_is_refused(command):
     with pytest.raises(DataError) as error:
         Programs(command)

@@ -118,7 +118,7 @@ def test_a_run_holds_what_was_asked_what_happened_and_what_came_out(work):
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert names == {"config.yaml", "kws"}  # there is no log file, report or dvc.lock in this folder
     for name in os.listdir("models/kws"):
-        copy = client.download_artifacts(run.info.run_id, f"kws/{name}")
+        copy = client.download_artifacts(run.info.run_id, f"kws/{name}", str(work))
         assert Path(copy).read_bytes() == (work / "models/kws" / name).read_bytes()
     pointer = json.loads(Path("models/kws.run.json").read_text())
     assert (pointer["run_id"], pointer["run_name"]) == (run.info.run_id, run.info.run_name)
@@ -308,7 +308,7 @@ def test_no_password_is_recorded(work, monkeypatch):
     train("tracking.uri=https://kws:sec@ret@host/")
     client, (run,) = runs()
     assert run.data.params["tracking.uri"] == "https://host/"
-    settings = Path(client.download_artifacts(run.info.run_id, "config.yaml")).read_text()
+    settings = Path(client.download_artifacts(run.info.run_id, "config.yaml", str(work))).read_text()
     assert "https://host/" in settings and "ret@" not in settings
 
 
