@@ -17,16 +17,19 @@ from kws.export.compaction import compact
 from kws.export.conversion import convert
 from kws.export.to_stream import write_stream_onnx
 from kws.files.atomic import atomic_file
+from kws.inference.listening import StreamModel
 from kws.inference.runtime import OnnxRuntime
 from kws.model.features import FoldedLogMel
-from kws.model.folder import ONNX_FILE, STATE_FILE, STREAM_FILE
+from kws.model.folder import BLOCK_ROWS, ONNX_FILE, STATE_FILE, STREAM_FILE
 from kws.model.loading import labels_of, load_stream_model, load_torch_model
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.second_look import load_second_look
+from kws.model.streaming import StreamingClassifier
 from kws.model.window import FULL_SCALE
 
 _TOLERANCE = 1e-4
 _BATCH_SIZE = 64
+_STREAM_CLIPS = 16  # in few seconds no row is so near the border of a second look that a last bit decides
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ class WaveformClassifier(nn.Module):
 
 
 def export(folder: Path, clips: np.ndarray) -> Export:
-    """Add model.onnx and model.pt to a model folder; neither is written unless ONNX Runtime answers as PyTorch does.
+    """Add model.onnx and model.pt to a model folder, and stream.onnx if it was trained on for running sound.
 
-    One that was trained on for running sound gets stream.onnx as well.
+    No ONNX file is written unless ONNX Runtime answers as PyTorch does.
 
     Args:
         folder: that `kws train` wrote.
@@ -68,16 +71,29 @@ def export(folder: Path, clips: np.ndarray) -> Export:
     with atomic_file(folder / ONNX_FILE) as path:
         write_onnx(model, path)
         difference, count = compare(model, OnnxRuntime(path), clips)
-        if not difference <= _TOLERANCE:  # nor NaN
-            raise ModelError(f"{folder}: the exported model's logits differ by {difference:.2g}; expected at most "
-                             f"{_TOLERANCE:g}", "bad_export")
+        _check(folder / ONNX_FILE, difference)
     if model.config.detector:
-        with atomic_file(folder / STREAM_FILE) as path:
-            streaming = load_stream_model(folder)
-            write_stream_onnx(streaming, path, load_second_look(folder, streaming))
+        heard = _batches(clips[:_STREAM_CLIPS], model.config.num_samples)
+        _export_stream(folder, np.concatenate([batch.ravel() for batch in heard]))
     with atomic_file(folder / STATE_FILE) as path, path.open("wb") as file:  # by its path, its name would be inside
         torch.save(model.state_dict(), file)
     return Export(folder / ONNX_FILE, difference, count)
+
+
+def _export_stream(folder: Path, sound: np.ndarray) -> None:
+    """Add stream.onnx to a folder; it is compared on a sound [T]."""
+    model = load_stream_model(folder)
+    second = load_second_look(folder, model)
+    with atomic_file(folder / STREAM_FILE) as path:
+        write_stream_onnx(model, path, second)
+        difference = compare_streams(StreamingClassifier(model, second).eval(), StreamModel(path), sound)
+        _check(folder / STREAM_FILE, difference)
+
+
+def _check(path: Path, difference: float) -> None:
+    if not difference <= _TOLERANCE:  # nor NaN
+        raise ModelError(f"{path}: the exported model's logits differ by {difference:.2g}; expected at most "
+                         f"{_TOLERANCE:g}", "bad_export")
 
 
 def write_onnx(model: KwsForAudioClassification, path: Path) -> None:
@@ -101,6 +117,24 @@ def compare(model: KwsForAudioClassification, runtime: OnnxRuntime, clips: np.nd
         largest = max(largest, float(np.abs(expected - runtime.logits(batch)).max()))
         count += len(batch)
     return largest, count
+
+
+def compare_streams(streaming: StreamingClassifier, exported: StreamModel, sound: np.ndarray) -> float:
+    """Find the largest difference of a logit over running sound [T], heard forwards and, beside it, backwards.
+
+    The second of two calls goes on from what the first one remembers.
+    """
+    size = BLOCK_ROWS * streaming.step_samples
+    blocks = len(sound) // size
+    sounds = np.stack([sound, sound[::-1]])[:, :blocks * size]
+    expected_state = streaming.initial_state(2)
+    state, largest = expected_state.numpy(), 0.0
+    for part in np.split(sounds, [blocks // 3 * size], axis=1):
+        with torch.inference_mode():
+            expected, expected_state = streaming(torch.from_numpy(part.copy()), expected_state)
+        found, state = exported.step(part.copy(), state)
+        largest = max(largest, float(np.abs(expected.numpy() - found).max()))
+    return largest
 
 
 def _batches(clips: np.ndarray, num_samples: int) -> Iterator[np.ndarray]:

@@ -6,8 +6,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from kws.__main__ import main
+from kws.audio.decode import decode
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.errors import ModelError
 from kws.export import to_onnx as module
@@ -15,8 +17,11 @@ from kws.export.quantize import quantize
 from kws.export.to_onnx import export
 from kws.inference.runtime import OnnxRuntime
 from kws.model.features import FoldedLogMel
-from kws.model.folder import BODY
+from kws.model.folder import BODY, ONNX_FILE, SHIPPED, STREAM_FILE
 from kws.model.loading import load_torch_model
+from kws.model.window import pad_or_crop
+
+SAMPLES = Path(__file__).resolve().parents[2] / "docs/samples"
 
 
 @pytest.fixture
@@ -76,6 +81,43 @@ def test_nothing_is_written_where_the_answers_differ(folder, monkeypatch):
     with pytest.raises(ModelError, match="logits differ"):
         export(folder, np.empty((0, 16000), dtype=np.int16))
     assert sorted(folder.iterdir()) == before
+
+
+def shift(name):
+    """A fault of a file: something is added to a constant of its graph."""
+    def damage(proto):
+        constant, = (item for item in proto.graph.initializer if item.name == name)
+        constant.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(constant) + np.float32(0.01), name))
+    return damage
+
+
+def forget(proto):
+    """A fault of a file: half of what it remembers is lost."""
+    last, = (node for node in proto.graph.node if "next_state" in node.output)
+    last.output[0] = "whole"
+    proto.graph.node.extend([
+        helper.make_node("Constant", [], ["half"], value=numpy_helper.from_array(np.float32(0.5))),
+        helper.make_node("Mul", ["whole", "half"], ["next_state"])])
+
+
+@pytest.mark.parametrize("damage", [
+    None, shift("first.network.head.1.bias"), shift("second.network.head.1.bias"), forget],
+    ids=["none", "first network", "second look", "memory"])
+def test_running_sound_is_compared_too(tmp_path, monkeypatch, damage):
+    folder, proto = shutil.copytree(SHIPPED, tmp_path / "kws"), onnx.load(SHIPPED / STREAM_FILE)
+    if damage is not None:
+        damage(proto)
+    monkeypatch.setattr(module, "write_onnx", lambda model, path: shutil.copy(SHIPPED / ONNX_FILE, path))
+    monkeypatch.setattr(module, "write_stream_onnx", lambda model, path, second: onnx.save(proto, path))
+    (folder / STREAM_FILE).write_bytes(b"before")
+    words = np.stack([pad_or_crop(decode(SAMPLES / f"{word}.flac", 16000), 16000) for word in ("yes", "stop")])
+    if damage is None:
+        export(folder, (words * 32767).astype(np.int16))
+        assert (folder / STREAM_FILE).read_bytes() == proto.SerializeToString()
+    else:
+        with pytest.raises(ModelError, match="stream.onnx: the exported model's logits differ"):
+            export(folder, (words * 32767).astype(np.int16))
+        assert (folder / STREAM_FILE).read_bytes() == b"before"
 
 
 def test_clips_of_another_length_are_refused(folder):
