@@ -17,8 +17,7 @@ from kws.export.compaction import compact
 from kws.export.conversion import convert
 from kws.export.to_stream import write_stream_onnx
 from kws.files.atomic import atomic_file
-from kws.inference.listening import StreamModel
-from kws.inference.runtime import OnnxRuntime
+from kws.inference.runtime import OnnxRuntime, open_session
 from kws.model.features import FoldedLogMel
 from kws.model.folder import BLOCK_ROWS, ONNX_FILE, STATE_FILE, STREAM_FILE
 from kws.model.loading import labels_of, load_stream_model, load_torch_model
@@ -86,7 +85,7 @@ def _export_stream(folder: Path, sound: np.ndarray) -> None:
     second = load_second_look(folder, model)
     with atomic_file(folder / STREAM_FILE) as path:
         write_stream_onnx(model, path, second)
-        difference = compare_streams(StreamingClassifier(model, second).eval(), StreamModel(path), sound)
+        difference = compare_streams(StreamingClassifier(model, second).eval(), path, sound)
         _check(folder / STREAM_FILE, difference)
 
 
@@ -119,12 +118,12 @@ def compare(model: KwsForAudioClassification, runtime: OnnxRuntime, clips: np.nd
     return largest, count
 
 
-def compare_streams(streaming: StreamingClassifier, exported: StreamModel, sound: np.ndarray) -> float:
+def compare_streams(streaming: StreamingClassifier, path: Path, sound: np.ndarray) -> float:
     """Find the largest difference of a logit over running sound [T], heard forwards and, beside it, backwards.
 
     The second of two calls goes on from what the first one remembers.
     """
-    size = BLOCK_ROWS * streaming.step_samples
+    exported, size = open_session(path, 1), BLOCK_ROWS * streaming.step_samples
     blocks = len(sound) // size
     sounds = np.stack([sound, sound[::-1]])[:, :blocks * size]
     expected_state = streaming.initial_state(2)
@@ -132,7 +131,7 @@ def compare_streams(streaming: StreamingClassifier, exported: StreamModel, sound
     for part in np.split(sounds, [blocks // 3 * size], axis=1):
         with torch.inference_mode():
             expected, expected_state = streaming(torch.from_numpy(part.copy()), expected_state)
-        found, state = exported.step(part.copy(), state)
+        found, state = exported.run(["logits", "next_state"], {"samples": part.copy(), "state": state})
         largest = max(largest, float(np.abs(expected.numpy() - found).max()))
     return largest
 
