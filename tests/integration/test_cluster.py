@@ -22,7 +22,7 @@ pytest.importorskip("ray")
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 8000  # eight parts
-MINUTES = 4  # for anything to happen on a busy machine
+MINUTES = 8  # for anything to happen on a busy machine
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled",
                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 VERSION_OF_OTHERS = "import ray; ray.__version__ = '2.0.0'; from kws.__main__ import run_program; run_program()"
