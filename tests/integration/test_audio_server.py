@@ -127,12 +127,16 @@ def test_a_microphone_that_gives_nothing_without_an_error_is_opened_again(server
     wait_for(lambda: any("waiting for it" in line for line in listening.messages), "the silence to be noticed")
     server.control("suspend-sink", "room", "0")
     wait_for(lambda: any("is back" in line for line in listening.messages), "the microphone to be found again")
-    time.sleep(1)
-    server.play(recording)
-    time.sleep(1)
+    heard: list[str] = []
+    for _ in range(3):  # a busy machine plays with gaps
+        if heard != WORDS:
+            before = len(listening.events)
+            time.sleep(1)
+            server.play(recording)
+            time.sleep(1)
+            heard = [event["word"] for event in listening.events[before:]]
     listening.stop(signal.SIGINT)
-    heard = [event["word"] for event in listening.events]
-    assert heard and heard == [word for word in WORDS if word in heard], "a busy machine may lose sound right after"
+    assert heard == WORDS, listening.messages
 
 
 def test_devices_are_listed_and_chosen_by_name(server):
