@@ -133,7 +133,7 @@ def test_a_microphone_that_gives_nothing_without_an_error_is_opened_again(server
             before = len(listening.events)
             time.sleep(1)
             server.play(recording)
-            time.sleep(1)
+            time.sleep(3)  # until the last word is told
             heard = [event["word"] for event in listening.events[before:]]
     listening.stop(signal.SIGINT)
     assert heard == WORDS, listening.messages
