@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import gc
 import io
 import os
 import shutil
@@ -17,16 +18,21 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 from kws.model.folder import SHIPPED
 
 # Tests that run in the background ignore Ctrl-C, and so would the commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# By default garbage is looked for so often, in all that was imported, that it takes a twentieth of the time.
+gc.set_threshold(100_000, 50, 100)
+
 # Workers side by side (pytest -n) keep to a core each, with the commands they start: threads that wait for each other
-# on busy cores take many times as long. OMP_NUM_THREADS is read when PyTorch is imported.
+# on busy cores take many times as long. NumPy has its threads by now; PyTorch, SciPy and commands read OMP_NUM_THREADS.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    threadpool_limits(1)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].strip("gw")) % len(cores)]})
 
@@ -62,8 +68,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers for each core (pytest -n auto), of whom one runs where the other waits, up to four cores."""
-    return 2 * min(len(os.sched_getaffinity(0)), 4)
+    """A worker for each core (pytest -n auto), up to eight; each takes 15 s to read the tests, more than it waits."""
+    return min(len(os.sched_getaffinity(0)), 8)
 
 
 @pytest.fixture(scope="session")

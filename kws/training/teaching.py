@@ -13,6 +13,7 @@ from typing import Optional, Sequence, cast
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from kws.data.noise_bank import NoiseBank
@@ -135,7 +136,8 @@ def fit(lesson: Lesson) -> Classifier:
     embeddings = np.concatenate([lesson.embeddings.reshape(-1, size), others.words, others.silence, lesson.talk])
     weights = _weights(targets, np.concatenate([np.repeat(lesson.synthetic, variations),
                                                 np.zeros(len(targets) - count * variations, dtype=bool)]), labels)
-    regression = LogisticRegression(C=_STRENGTH, max_iter=_MOST_ITERATIONS).fit(embeddings, targets, weights)
+    with threadpool_limits(1, "blas"):  # threads wait for each other longer than they compute: ten times as long
+        regression = LogisticRegression(C=_STRENGTH, max_iter=_MOST_ITERATIONS).fit(embeddings, targets, weights)
     return Classifier(regression.coef_.astype(np.float32), regression.intercept_.astype(np.float32))
 
 

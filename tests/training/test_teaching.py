@@ -2,6 +2,7 @@
 import json
 import shutil
 import sqlite3
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
@@ -62,6 +64,16 @@ def test_the_fit_is_the_logistic_regression_of_the_weighted_rows():
     logits = found.logits(rows)
     np.testing.assert_allclose(logits - logits.mean(axis=1, keepdims=True),
                                expected - expected.mean(axis=1, keepdims=True), atol=2e-3)
+
+
+def test_the_fit_is_the_same_on_any_number_of_cores(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SIZE", 128)
+    lesson, _ = make_lesson(np.random.default_rng(1), recordings=400, spread=2.0)
+    weights = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            weights.append(fit(lesson).weight)
+    np.testing.assert_array_equal(*weights)
 
 
 def test_speakers_are_left_out_together_and_the_others_answer():
