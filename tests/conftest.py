@@ -214,14 +214,17 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def ambience_made_once() -> Iterator[None]:
-    """Places and pieces of music, always the same ones, are made once: five seconds each time."""
-    from kws.corpus import ambience
+def backgrounds_made_once() -> Iterator[None]:
+    """Synthetic background sounds, always the same ones, are made once: a fifth of a second for each training, and five
+    for one for running sound."""
+    from kws.corpus import ambience, noises
+    from kws.data import noise_bank
     from kws.training import stream_job
 
     with pytest.MonkeyPatch.context() as patch:
-        for make in (ambience.places, ambience.music):
-            patch.setattr(stream_job, make.__name__, functools.cache(make))
+        for module, make in ((stream_job, ambience.places), (stream_job, ambience.music), (stream_job, noises.sounds),
+                             (noise_bank, noises.sounds)):
+            patch.setattr(module, make.__name__, functools.cache(make))
         yield
 
 

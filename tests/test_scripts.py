@@ -24,7 +24,7 @@ SETTINGS = ["--set", 'data.keywords=["yes", "no"]', "--set", "training.epochs=2"
             "--set", "training.min_epoch_steps=0",
             "--set", f"architecture={ROOT}/configs/arch/nano.yaml", "--set", "tracking.enabled=false"]
 CONFIG = str(ROOT / "configs/kws.yaml")
-pytestmark = pytest.mark.usefixtures("ambience_made_once")
+pytestmark = pytest.mark.usefixtures("backgrounds_made_once")
 
 
 def run(name, *arguments):

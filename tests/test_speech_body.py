@@ -15,7 +15,7 @@ from kws.model.folder import BODY, SHIPPED
 from kws.model.loading import load_torch_model
 from kws.training.body import load_others
 
-pytestmark = pytest.mark.usefixtures("ambience_made_once")
+pytestmark = pytest.mark.usefixtures("backgrounds_made_once")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """From a PyTorch module to an ONNX graph."""
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from typing import Any, Sequence
@@ -8,6 +9,7 @@ from typing import Any, Sequence
 import onnx
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _OPSET, _IR_VERSION = 18, 10  # ONNX Runtime 1.19, the last for the Python 3.9 of TorchServe's image, reads these
 
@@ -26,13 +28,24 @@ def convert(module: nn.Module, example: tuple[torch.Tensor, ...], inputs: Sequen
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses packages that nobody needs here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.onnx.export(module, example, dynamo=True, opset_version=_OPSET, verbose=False,
+        program = torch.onnx.export(_folded(module), example, dynamo=True, opset_version=_OPSET, verbose=False,
                                     input_names=inputs, output_names=outputs, dynamic_shapes=dynamic_shapes)
     assert program is not None
     proto = program.model_proto
     proto.ir_version = _IR_VERSION
     _forget_origins(proto.graph)
     return proto
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """Copy a module; a normalisation right after a convolution goes into its weights: fewer layers to trace."""
+    module = copy.deepcopy(module)
+    for layers in (part for part in module.modules() if isinstance(part, nn.Sequential)):
+        parts = list(layers)
+        for index, (layer, after) in enumerate(zip(parts, parts[1:])):
+            if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                layers[index], layers[index + 1] = fuse_conv_bn_eval(layer, after), nn.Identity()
+    return module
 
 
 def _forget_origins(graph: onnx.GraphProto) -> None:

@@ -28,7 +28,7 @@ from kws.model.window import FULL_SCALE
 
 _TOLERANCE = 1e-4
 _BATCH_SIZE = 64
-_STREAM_CLIPS = 16  # in few seconds no row is so near the border of a second look that a last bit decides
+_STREAM_CLIPS = 16  # few, so that no row is likely to lie where its last bit decides on a second look
 
 
 @dataclass(frozen=True)

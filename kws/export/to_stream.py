@@ -13,7 +13,7 @@ import kws
 from kws.export.compaction import compact
 from kws.export.conversion import convert
 from kws.files.atomic import atomic_file
-from kws.model.folder import BLOCK_ROWS, CONFIG_FILE, STREAM_FILE
+from kws.model.folder import BLOCK_ROWS, STREAM_FILE, write_detector_rule
 from kws.model.loading import labels_of
 from kws.model.modeling import KwsForAudioClassification
 from kws.model.streaming import StreamingClassifier
@@ -49,12 +49,10 @@ def write_detector(folder: Path, rule: Mapping[str, Any], advice: Sequence[Mappi
 
     Advice on thresholds is of these very weights: it is in stream.onnx only, as `detector_advice`, and goes with it.
     """
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     proto = onnx.load(folder / STREAM_FILE)
     facts = {item.key: item.value for item in proto.metadata_props}
     onnx.helper.set_model_props(proto, {**facts, "detector": json.dumps(rule),
                                         "detector_advice": json.dumps(advice)})
     with atomic_file(folder / STREAM_FILE) as path:
         onnx.save(proto, path)
-    with atomic_file(folder / CONFIG_FILE) as path:
-        path.write_text(json.dumps({**config, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_detector_rule(folder, rule)

@@ -1,7 +1,11 @@
 """What a model folder holds, and the folder that ships with the package."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, Mapping
+
+from kws.files.atomic import atomic_file
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
@@ -17,3 +21,10 @@ MODEL_TYPE = '"model_type": "kws"'  # in the configuration of every model folder
 _PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 SHIPPED = _PRETRAINED / "kws-8"
 BODY = _PRETRAINED / "speech"  # knows speech, not words: what `kws teach` starts from
+
+
+def write_detector_rule(folder: Path, rule: Mapping[str, Any]) -> None:
+    """Let a rule for running sound, the fields of `DetectorSettings`, travel with a model, in its config.json."""
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    with atomic_file(folder / CONFIG_FILE) as path:
+        path.write_text(json.dumps({**config, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,7 +1,6 @@
 """The job of training on for running sound: prepared store, recordings without keywords, clip model -> model folder."""
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from kws.errors import AudioError, ConfigError, DataError, ModelError
 from kws.files.atomic import atomic_file
 from kws.files.locks import exclusive
 from kws.inference.detector import DetectorSettings, score_of
-from kws.model.folder import CONFIG_FILE, SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE
+from kws.model.folder import SECOND_FILE, STREAM_FILE, STREAM_WEIGHTS_FILE, write_detector_rule
 from kws.model.labels import UNKNOWN
 from kws.model.loading import load_torch_model
 from kws.model.modeling import KwsForAudioClassification
@@ -122,9 +121,7 @@ def write_stream_weights(folder: Path, trained: KwsForAudioClassification, rule:
         save_second_look(folder, second)
     with atomic_file(folder / STREAM_WEIGHTS_FILE) as path:
         save_file(trained.network.state_dict(), path)
-    document = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    with atomic_file(folder / CONFIG_FILE) as path:
-        path.write_text(json.dumps({**document, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_detector_rule(folder, rule)
 
 
 def negatives(config: Config, sample_rate: int, scratch: Path) -> list[np.ndarray]:

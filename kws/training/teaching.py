@@ -136,7 +136,7 @@ def fit(lesson: Lesson) -> Classifier:
     embeddings = np.concatenate([lesson.embeddings.reshape(-1, size), others.words, others.silence, lesson.talk])
     weights = _weights(targets, np.concatenate([np.repeat(lesson.synthetic, variations),
                                                 np.zeros(len(targets) - count * variations, dtype=bool)]), labels)
-    with threadpool_limits(1, "blas"):  # threads wait for each other longer than they compute: ten times as long
+    with threadpool_limits(1, "blas"):  # for such small products, threads wait for each other ten times as long
         regression = LogisticRegression(C=_STRENGTH, max_iter=_MOST_ITERATIONS).fit(embeddings, targets, weights)
     return Classifier(regression.coef_.astype(np.float32), regression.intercept_.astype(np.float32))
 

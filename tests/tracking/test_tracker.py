@@ -30,6 +30,7 @@ from kws.training import trainer as training
 
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
+pytestmark = pytest.mark.usefixtures("backgrounds_made_once")
 
 
 @pytest.fixture(scope="module")

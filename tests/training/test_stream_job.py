@@ -26,7 +26,7 @@ from kws.training.body import start_on_sound
 from kws.training.stream_job import recordings, sources
 
 CONFIG = Path("configs/kws.yaml").resolve()
-pytestmark = pytest.mark.usefixtures("ambience_made_once")
+pytestmark = pytest.mark.usefixtures("backgrounds_made_once")
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from kws.training import trainer as training
 from kws.training.processes.peers import joined
 
 LABELS = LabelSet.from_keywords(["low", "high"])
+pytestmark = pytest.mark.usefixtures("backgrounds_made_once")
 ARCHITECTURE = {
     "network": "folded-mel", "stem": {"channels": 8, "kernel": [5, 5], "stride": [2, 2]},
     "spectral": [{"channels": 8, "stride": [2, 2]}], "temporal": {"channels": 16, "blocks": 1, "kernel": 3},
