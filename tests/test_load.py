@@ -26,6 +26,11 @@ class Picky(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def warm_soon(monkeypatch):
+    monkeypatch.setattr("load_client._WARM_UP_SECONDS", 0.2)
+
+
 @pytest.fixture(scope="module")
 def url():
     with ThreadingHTTPServer(("127.0.0.1", 0), Picky) as server:

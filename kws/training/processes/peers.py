@@ -108,7 +108,7 @@ class Peers:
         if problem is None and len(reports) < self.group.count:
             missing = ", ".join(str(rank) for rank in everybody if rank not in reports)
             problem = f"process {missing} of this training did not answer within {seconds:.0f} s; {_AGAIN}"
-        elif problem:  # the store ends with the first machine's process: all are to have read it
+        elif problem or "error" in report:  # the store ends with the first process: all are to have read what ends them
             self._store.set(f"{self._key(self.group.rank)}/read", "")
             self._wait_for([f"{self._key(rank)}/read" for rank in everybody], _FAREWELL)
         return problem

@@ -1,5 +1,6 @@
 import os
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -57,9 +58,16 @@ def test_the_error_of_one_is_told_to_the_other(two, failed):
     assert str(told) == f"process {failed} on {socket.gethostname()}: {error}"
 
 
-def test_a_fault_of_the_program_is_told_with_its_kind(two):
-    told, _ = together(two[0].agree, lambda: two[1].explain(KeyError("x")))
+@pytest.mark.parametrize("failed", [0, 1])
+def test_a_fault_of_the_program_is_told_with_its_kind_and_ends_all_once_they_know(two, failed):
+    def fail():
+        two[failed].explain(KeyError("x"))
+        return two[failed]._store.check(["1/0/read", "1/1/read"])
+
+    began = time.monotonic()
+    told, all_know = together(two[1 - failed].agree, fail)
     assert str(told).endswith("KeyError: 'x'")
+    assert all_know and time.monotonic() - began < peers._FAREWELL
 
 
 def test_one_that_does_not_come_is_named(two, monkeypatch):
