@@ -13,6 +13,7 @@ import soundfile
 
 from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
+from kws.export.to_stream import write_detector
 from kws.inference.detector import score_of, settings_from
 from kws.inference.listening import StreamModel
 from kws.model.folder import CONFIG_FILE, SHIPPED, STREAM_FILE
@@ -83,6 +84,14 @@ def test_a_rule_is_chosen_and_stored_with_its_advice(streams: Path, model: Path)
     assert json.loads(facts["detector_advice"]) == metrics["advice"]
     assert evaluate(streams, "--model", model) == EXIT_OK  # the stored rule, as it is
     assert json.loads((streams.parent / "report/metrics.json").read_text())["detector"] == metrics["detector"]
+
+
+def test_a_rule_is_stored_in_both_files_or_in_none(model: Path):
+    (model / CONFIG_FILE).write_text("{")
+    before = (model / STREAM_FILE).read_bytes()
+    with pytest.raises(json.JSONDecodeError):
+        write_detector(model, {"threshold": 1.0}, [])
+    assert (model / STREAM_FILE).read_bytes() == before
 
 
 def test_the_model_of_the_package_is_not_written_to(streams: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
