@@ -48,6 +48,9 @@ def write_detector(folder: Path, rule: Mapping[str, Any], advice: Sequence[Mappi
     """Let a rule, the fields of `DetectorSettings`, travel with a model, in config.json and stream.onnx.
 
     Advice on thresholds is of these very weights: it is in stream.onnx only, as `detector_advice`, and goes with it.
+
+    Raises:
+        ModelError: if config.json cannot be read; both files stay as they are.
     """
     proto = onnx.load(folder / STREAM_FILE)
     facts = {item.key: item.value for item in proto.metadata_props}

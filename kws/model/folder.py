@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Mapping
 
+from kws.errors import ModelError, first_line
 from kws.files.atomic import atomic_file
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
@@ -24,7 +25,15 @@ BODY = _PRETRAINED / "speech"  # knows speech, not words: what `kws teach` start
 
 
 def write_detector_rule(folder: Path, rule: Mapping[str, Any]) -> None:
-    """Let a rule for running sound, the fields of `DetectorSettings`, travel with a model, in its config.json."""
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    """Let a rule for running sound, the fields of `DetectorSettings`, travel with a model, in its config.json.
+
+    Raises:
+        ModelError: if config.json cannot be read; it stays as it is.
+    """
+    try:
+        config = dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG_FILE}: cannot be read ({first_line(error)}); copy the folder again, or "
+                         "train again") from error
     with atomic_file(folder / CONFIG_FILE) as path:
         path.write_text(json.dumps({**config, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import onnx
@@ -13,7 +13,6 @@ import soundfile
 
 from kws.__main__ import main
 from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
-from kws.export.to_stream import write_detector
 from kws.inference.detector import score_of, settings_from
 from kws.inference.listening import StreamModel
 from kws.model.folder import CONFIG_FILE, SHIPPED, STREAM_FILE
@@ -86,11 +85,13 @@ def test_a_rule_is_chosen_and_stored_with_its_advice(streams: Path, model: Path)
     assert json.loads((streams.parent / "report/metrics.json").read_text())["detector"] == metrics["detector"]
 
 
-def test_a_rule_is_stored_in_both_files_or_in_none(model: Path):
-    (model / CONFIG_FILE).write_text("{")
+@pytest.mark.parametrize("broken", ["{", "[1]", None])
+def test_a_rule_is_stored_in_both_files_or_in_none(model: Path, streams: Path, broken: Optional[str],
+                                                   capsys: pytest.CaptureFixture[str]):
+    (model / CONFIG_FILE).unlink() if broken is None else (model / CONFIG_FILE).write_text(broken)
     before = (model / STREAM_FILE).read_bytes()
-    with pytest.raises(json.JSONDecodeError):
-        write_detector(model, {"threshold": 1.0}, [])
+    assert evaluate(streams, "--model", model, "--per-hour", 0, "--write") == EXIT_BAD_INPUT
+    assert f"error: {model / CONFIG_FILE}: cannot be read (" in capsys.readouterr().err
     assert (model / STREAM_FILE).read_bytes() == before
 
 
