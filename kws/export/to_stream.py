@@ -56,6 +56,6 @@ def write_detector(folder: Path, rule: Mapping[str, Any], advice: Sequence[Mappi
     facts = {item.key: item.value for item in proto.metadata_props}
     onnx.helper.set_model_props(proto, {**facts, "detector": json.dumps(rule),
                                         "detector_advice": json.dumps(advice)})
-    write_detector_rule(folder, rule)
     with atomic_file(folder / STREAM_FILE) as path:
-        onnx.save(proto, path)
+        onnx.save(proto, path)  # where the disk is full, before config.json changes
+        write_detector_rule(folder, rule)

@@ -31,9 +31,9 @@ def write_detector_rule(folder: Path, rule: Mapping[str, Any]) -> None:
         ModelError: if config.json cannot be read; it stays as it is.
     """
     try:
-        config = dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+        config = {**json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")), "detector": rule}
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG_FILE}: cannot be read ({first_line(error)}); copy the folder again, or "
                          "train again") from error
     with atomic_file(folder / CONFIG_FILE) as path:
-        path.write_text(json.dumps({**config, "detector": rule}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Mapping
 
+from kws.errors import TrackingError, first_line
 from kws.files.atomic import atomic_file
 
 
@@ -20,6 +21,14 @@ def write_run(folder: Path, run: Mapping[str, str]) -> None:
 
 
 def read_run(folder: Path) -> dict[str, str]:
-    """Read which run a folder belongs to; empty if it belongs to none."""
+    """Read which run a folder belongs to; empty if it belongs to none.
+
+    Raises:
+        TrackingError: if the file cannot be read.
+    """
     path = run_file(folder)
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise TrackingError(f"{path}: cannot be read ({first_line(error)}); remove it, and {folder} belongs to no "
+                            "run", "bad_run_file") from error

@@ -16,6 +16,7 @@ from kws.commands.cli import EXIT_BAD_INPUT, EXIT_OK
 from kws.inference.detector import score_of, settings_from
 from kws.inference.listening import StreamModel
 from kws.model.folder import CONFIG_FILE, SHIPPED, STREAM_FILE
+from kws.tracking.run_file import run_file
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = "path,seconds,kind,language,keyword_free\n"
@@ -85,7 +86,7 @@ def test_a_rule_is_chosen_and_stored_with_its_advice(streams: Path, model: Path)
     assert json.loads((streams.parent / "report/metrics.json").read_text())["detector"] == metrics["detector"]
 
 
-@pytest.mark.parametrize("broken", ["{", "[1]", None])
+@pytest.mark.parametrize("broken", ["{", "[]", None])
 def test_a_rule_is_stored_in_both_files_or_in_none(model: Path, streams: Path, broken: Optional[str],
                                                    capsys: pytest.CaptureFixture[str]):
     (model / CONFIG_FILE).unlink() if broken is None else (model / CONFIG_FILE).write_text(broken)
@@ -93,6 +94,25 @@ def test_a_rule_is_stored_in_both_files_or_in_none(model: Path, streams: Path, b
     assert evaluate(streams, "--model", model, "--per-hour", 0, "--write") == EXIT_BAD_INPUT
     assert f"error: {model / CONFIG_FILE}: cannot be read (" in capsys.readouterr().err
     assert (model / STREAM_FILE).read_bytes() == before
+
+
+def test_a_full_disk_leaves_both_files_as_they_were(model: Path, streams: Path, small_disk: Path,
+                                                    capsys: pytest.CaptureFixture[str]):
+    before = {name: (model / name).read_bytes() for name in (CONFIG_FILE, STREAM_FILE)}
+    for name, content in before.items():
+        (small_disk / name).write_bytes(content)
+    (small_disk / "rest").write_bytes(bytes(shutil.disk_usage(small_disk).free - 32768))  # config.json would fit
+    assert evaluate(streams, "--model", small_disk, "--per-hour", 0, "--write") == EXIT_BAD_INPUT
+    assert "No space left" in capsys.readouterr().err
+    assert {name: (small_disk / name).read_bytes() for name in before} == before
+
+
+def test_a_damaged_note_of_the_run_is_named(model: Path, streams: Path, capsys: pytest.CaptureFixture[str]):
+    note = run_file(model)
+    for damaged in ("", "[]"):
+        note.write_text(damaged)
+        assert evaluate(streams, "--model", model) == EXIT_BAD_INPUT
+        assert f"error: {note}: cannot be read (" in capsys.readouterr().err
 
 
 def test_the_model_of_the_package_is_not_written_to(streams: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
