@@ -79,7 +79,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def run_program(argv: Optional[Sequence[str]] = None) -> None:
     """Run a command as this process, and exit with its code."""
-    gc.set_threshold(100_000, 50, 100)  # by default, looking for garbage takes a sixth of the time to load PyTorch
+    gc.set_threshold(100_000, 50, 100)  # by default, looking for garbage takes an eighth of the time to load PyTorch
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` is Ctrl-C
     raise SystemExit(main(argv))
 
